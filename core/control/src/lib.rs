@@ -1,0 +1,1 @@
+//! Decisions about the fleet: health, view, placement.

@@ -1,0 +1,1 @@
+//! The gateway role: who goes where, and who is told.

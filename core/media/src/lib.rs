@@ -1,0 +1,1 @@
+//! The packet plane: RTP in, RTP out.

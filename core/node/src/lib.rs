@@ -1,0 +1,1 @@
+//! The media server role: rooms, sessions, shards.

@@ -1,0 +1,1 @@
+//! Messages between Outlast's own programs and their bytes.

@@ -1,0 +1,3 @@
+//! Benchmarks with their machine's floor.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The media server as a program: shard threads, signalling server, beats.

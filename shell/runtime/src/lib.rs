@@ -1,0 +1,1 @@
+//! Sockets, clocks, entropy, threads: the one place that opens them.
