@@ -1,0 +1,459 @@
+//! One participant's ICE-lite, DTLS and SCTP, and the only place that names str0m. No media is declared to it: SRTP
+//! keys are tapped from its DTLS provider, and the packet plane does the rest (docs/adr/0001).
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use outlast_model::Time;
+use str0m::{
+    Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
+    channel::ChannelId,
+    config::{CryptoProvider, DtlsCert, Fingerprint},
+    crypto::{
+        CryptoError,
+        dtls::{
+            DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
+            SrtpProfile as WireProfile,
+        },
+    },
+    net::{Protocol, Receive},
+};
+
+use crate::{
+    Batch, MasterKey, Path, SrtpKeys, SrtpProfile,
+    stun::{self, Class},
+};
+
+/// Bytes of data-channel messages that may wait for a participant before writes are refused.
+pub const CHANNEL_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Largest data-channel message that a participant may send, as the SDP says too (LiveKit's SDKs keep to 64,000).
+pub const CHANNEL_MESSAGE_BYTES_MAX: u32 = 256 * 1024;
+/// After how long without an authenticated ICE check nothing more is sent (RFC 7675 allows 30 s).
+pub const CONSENT_SPAN: Duration = Duration::from_secs(10);
+
+/// What all transports of a shard share: the certificate, the crypto provider, the mapping of times.
+pub struct TransportContext {
+    provider: Arc<CryptoProvider>,
+    certificate: DtlsCert,
+    fingerprint: Vec<u8>,
+    zero: Instant,
+    advertise: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for TransportContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TransportContext")
+            .field("advertise", &self.advertise)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TransportContext {
+    /// Makes a certificate; `zero` is the `Instant` at [`Time::ZERO`], `advertise` the candidates' addresses.
+    pub fn new(zero: Instant, advertise: Vec<SocketAddr>) -> TransportContext {
+        let mut provider = str0m_aws_lc_rs::default_provider();
+        let certificate = provider
+            .dtls_provider
+            .generate_certificate()
+            .expect("the aws-lc-rs provider generates certificates");
+        let fingerprint = provider.sha256_provider.sha256(&certificate.certificate).to_vec();
+        // str0m wants a provider that lives for ever; there is one for each shard, made once.
+        provider.dtls_provider = Box::leak(Box::new(TapProvider {
+            stock: provider.dtls_provider,
+            config: Arc::new(
+                dimpl::Config::builder()
+                    // ICE already proves the return path, so cookies would only cost a round trip.
+                    .use_server_cookie(false)
+                    .build()
+                    .expect("the default DTLS configuration is valid"),
+            ),
+        }));
+        TransportContext { provider: Arc::new(provider), certificate, fingerprint, zero, advertise }
+    }
+
+    /// SHA-256 of the DTLS certificate, for the SDP.
+    pub fn fingerprint(&self) -> &[u8] {
+        &self.fingerprint
+    }
+
+    /// Addresses of the host candidates, for the SDP.
+    pub fn advertise(&self) -> &[SocketAddr] {
+        &self.advertise
+    }
+
+    fn instant(&self, now: Time) -> Instant {
+        self.zero + Duration::from_nanos(now.as_nanos())
+    }
+
+    fn time(&self, instant: Instant) -> Time {
+        let nanos = instant.saturating_duration_since(self.zero).as_nanos();
+        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// ICE username fragment and password of one side.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The username fragment.
+    pub ufrag: String,
+    /// The password.
+    pub pwd: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
+impl From<&Credentials> for IceCreds {
+    fn from(credentials: &Credentials) -> IceCreds {
+        IceCreds { ufrag: credentials.ufrag.clone(), pass: credentials.pwd.clone() }
+    }
+}
+
+/// A data channel of one transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel(ChannelId);
+
+/// What a transport tells its owner. No `Debug`: it may hold keys.
+#[allow(missing_debug_implementations, reason = "keys are never printed")]
+pub enum TransportEvent {
+    /// The DTLS handshake gave the SRTP keys.
+    Keys(SrtpKeys),
+    /// ICE and DTLS are up.
+    Connected,
+    /// Datagrams go here from now on; from an authenticated check that nominates.
+    Path(Path),
+    /// The client opened a data channel with this label.
+    ChannelOpen(Channel, String),
+    /// A data channel is gone.
+    ChannelClosed(Channel),
+    /// A message arrived.
+    Message {
+        /// On which channel.
+        channel: Channel,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// The client closed DTLS, or the engine failed; nothing works any more.
+    Closed,
+}
+
+/// Why a transport could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the offer's transport parameters were refused: {0}")]
+pub struct TransportError(String);
+
+/// ICE-lite agent, DTLS server and SCTP association of one participant.
+pub struct Transport {
+    rtc: Rtc,
+    keys: Arc<OnceLock<SrtpKeys>>,
+    keys_told: bool,
+    path: Option<Path>,
+    /// Last authenticated check (RFC 7675); the transport's birth before the first.
+    consent_at: Time,
+    next: Time,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    /// A transport that answers an offer with these ICE credentials and certificate fingerprint.
+    ///
+    /// # Errors
+    /// The engine refuses a parameter.
+    pub fn new(
+        context: &TransportContext,
+        now: Time,
+        local: &Credentials,
+        remote: &Credentials,
+        (algorithm, digest): (&str, &[u8]),
+    ) -> Result<Transport, TransportError> {
+        let refused = |what: String| TransportError(what);
+        let config = RtcConfig::new()
+            .set_rtp_mode(true)
+            .set_crypto_provider(context.provider.clone())
+            .set_dtls_cert(context.certificate.clone())
+            .set_local_ice_credentials(local.into())
+            .set_ice_lite(true)
+            .set_sctp_max_buffered_amount(CHANNEL_BUFFER_BYTES_MAX)
+            .set_sctp_max_message_size(CHANNEL_MESSAGE_BYTES_MAX);
+        let mut rtc = config.build(context.instant(now));
+        let keys = TAPPED.with(RefCell::take).ok_or_else(|| refused("no DTLS instance".into()))?;
+        for address in &context.advertise {
+            let candidate =
+                Candidate::host(*address, "udp").map_err(|error| refused(error.to_string()))?;
+            rtc.add_local_candidate(candidate);
+        }
+        let mut api = rtc.direct_api();
+        api.set_remote_ice_credentials(remote.into());
+        api.set_ice_controlling(false);
+        api.set_remote_fingerprint(Fingerprint {
+            hash_func: algorithm.to_ascii_lowercase(),
+            bytes: digest.to_vec(),
+        });
+        api.start_dtls(false).map_err(|error| refused(error.to_string()))?;
+        api.start_sctp(false);
+        Ok(Transport { rtc, keys, keys_told: false, path: None, consent_at: now, next: now })
+    }
+
+    /// Takes new credentials for an ICE restart (RFC 8445 §9); DTLS, SCTP and SRTP go on.
+    pub fn restart_ice(&mut self, now: Time, local: &Credentials, remote: &Credentials) {
+        // The client is alive, it has just offered; its checks begin anew.
+        self.consent_at = now;
+        let mut api = self.rtc.direct_api();
+        api.set_local_ice_credentials(local.into());
+        api.set_remote_ice_credentials(remote.into());
+    }
+
+    /// Handles one STUN or DTLS datagram. `local` is the advertised address of the socket it came by.
+    pub fn datagram(
+        &mut self,
+        context: &TransportContext,
+        now: Time,
+        (from, local): (Path, SocketAddr),
+        bytes: &[u8],
+        out: &mut Batch,
+        events: &mut Vec<TransportEvent>,
+    ) {
+        let glance = stun::glance(bytes);
+        let Ok(contents) = bytes.try_into() else { return };
+        let receive =
+            Receive { proto: Protocol::Udp, source: from.address, destination: local, contents };
+        let input = Input::Receive(context.instant(now), receive);
+        if self.rtc.handle_input(input).is_err() {
+            events.push(TransportEvent::Closed);
+            return;
+        }
+        let answered = self.drain(context, from.socket, out, events);
+        let request = glance.filter(|seen| seen.class == Class::Request);
+        let Some(request) = request.filter(|_| answered == Some(from.address)) else { return };
+        // The agent answers with success only what carried the right password.
+        self.consent_at = now;
+        if (request.nominates || self.path.is_none()) && self.path != Some(from) {
+            self.path = Some(from);
+            events.push(TransportEvent::Path(from));
+        }
+    }
+
+    /// Runs timers that are due.
+    pub fn wake(
+        &mut self,
+        context: &TransportContext,
+        now: Time,
+        out: &mut Batch,
+        events: &mut Vec<TransportEvent>,
+    ) {
+        if now < self.next {
+            return;
+        }
+        if self.rtc.handle_input(Input::Timeout(context.instant(now))).is_err() {
+            events.push(TransportEvent::Closed);
+            return;
+        }
+        self.drain(context, self.path.map_or(0, |path| path.socket), out, events);
+    }
+
+    /// When [`Transport::wake`] wants to be called.
+    pub fn wake_at(&self) -> Time {
+        self.next
+    }
+
+    /// Whether the client has proved within [`CONSENT_SPAN`] that it wants our datagrams.
+    pub fn has_consent(&self, now: Time) -> bool {
+        now.since(self.consent_at) < CONSENT_SPAN
+    }
+
+    /// Queues a message; `false` when the channel is gone or [`CHANNEL_BUFFER_BYTES_MAX`] are waiting.
+    pub fn send(
+        &mut self,
+        context: &TransportContext,
+        now: Time,
+        channel: Channel,
+        bytes: &[u8],
+        (out, events): (&mut Batch, &mut Vec<TransportEvent>),
+    ) -> bool {
+        let Some(mut channel) = self.rtc.channel(channel.0) else { return false };
+        let taken = channel.write(true, bytes).unwrap_or(false);
+        self.next = now;
+        self.wake(context, now, out, events);
+        taken
+    }
+
+    /// Bytes of messages that wait for the client on this channel.
+    pub fn waiting(&mut self, channel: Channel) -> usize {
+        self.rtc.channel(channel.0).map_or(0, |mut channel| channel.buffered_amount())
+    }
+
+    /// Polls the engine dry. Says where a STUN success went, if one did.
+    fn drain(
+        &mut self,
+        context: &TransportContext,
+        socket: u8,
+        out: &mut Batch,
+        events: &mut Vec<TransportEvent>,
+    ) -> Option<SocketAddr> {
+        let mut answered = None;
+        loop {
+            let event = match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    self.next = context.time(at);
+                    break;
+                }
+                Ok(Output::Transmit(transmit)) => {
+                    let bytes: &[u8] = &transmit.contents;
+                    let success = stun::glance(bytes).is_some_and(|m| m.class == Class::Success);
+                    answered = answered.or(success.then_some(transmit.destination));
+                    out.push(Path { socket, address: transmit.destination }, bytes);
+                    continue;
+                }
+                Ok(Output::Event(event)) => event,
+                Err(_) => {
+                    events.push(TransportEvent::Closed);
+                    break;
+                }
+            };
+            match event {
+                Event::Connected => events.push(TransportEvent::Connected),
+                Event::ChannelOpen(id, label) => {
+                    events.push(TransportEvent::ChannelOpen(Channel(id), label));
+                }
+                Event::ChannelData(data) => events
+                    .push(TransportEvent::Message { channel: Channel(data.id), bytes: data.data }),
+                Event::ChannelClose(id) => events.push(TransportEvent::ChannelClosed(Channel(id))),
+                _ => {}
+            }
+        }
+        if !self.keys_told
+            && let Some(keys) = self.keys.get()
+        {
+            self.keys_told = true;
+            events.insert(0, TransportEvent::Keys(keys.clone()));
+        }
+        if !self.rtc.is_alive() {
+            events.push(TransportEvent::Closed);
+        }
+        answered
+    }
+}
+
+thread_local! {
+    /// Where the DTLS instance made last on this thread puts its keys: `new_dtls` runs inside `RtcConfig::build` and
+    /// has no other way to hand them to its caller.
+    static TAPPED: RefCell<Option<Arc<OnceLock<SrtpKeys>>>> = const { RefCell::new(None) };
+}
+
+/// DTLS with one shared, already validated configuration: validating it costs more than the rest of a join.
+#[derive(Debug)]
+struct TapProvider {
+    stock: &'static dyn DtlsProvider,
+    config: Arc<dimpl::Config>,
+}
+
+impl DtlsProvider for TapProvider {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        self.stock.generate_certificate()
+    }
+
+    fn new_dtls(
+        &self,
+        certificate: &DtlsCert,
+        now: Instant,
+        version: DtlsVersion,
+        _mtu: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let certificate = dimpl::DtlsCertificate {
+            certificate: certificate.certificate.clone(),
+            private_key: certificate.private_key.clone(),
+        };
+        let config = self.config.clone();
+        let dtls = match version {
+            DtlsVersion::Dtls12 => dimpl::Dtls::new_12(config, certificate, now),
+            DtlsVersion::Dtls13 => dimpl::Dtls::new_13(config, certificate, now),
+            _ => dimpl::Dtls::new_auto(config, certificate, now),
+        };
+        let keys = Arc::new(OnceLock::new());
+        TAPPED.with(|tapped| *tapped.borrow_mut() = Some(keys.clone()));
+        Ok(Box::new(TapInstance { dtls, keys }))
+    }
+}
+
+struct TapInstance {
+    dtls: dimpl::Dtls,
+    keys: Arc<OnceLock<SrtpKeys>>,
+}
+
+impl std::fmt::Debug for TapInstance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TapInstance")
+    }
+}
+
+impl DtlsInstance for TapInstance {
+    fn set_active(&mut self, active: bool) {
+        self.dtls.set_active(active);
+    }
+
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        self.dtls.handle_packet(packet)
+    }
+
+    fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
+        let active = self.dtls.is_active();
+        let output = self.dtls.poll_output(buffer);
+        if let DtlsOutput::KeyingMaterial(material, profile) = &output
+            && let Some(keys) = split_keys(material, *profile, active)
+        {
+            // A second handshake cannot happen: renegotiation is refused by the DTLS library.
+            let _ = self.keys.set(keys);
+        }
+        output
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        self.dtls.handle_timeout(now)
+    }
+
+    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        self.dtls.send_application_data(data)
+    }
+
+    fn is_active(&self) -> bool {
+        self.dtls.is_active()
+    }
+
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.dtls.protocol_version()
+    }
+
+    fn close(&mut self) -> Result<(), DtlsImplError> {
+        self.dtls.close()
+    }
+}
+
+/// Cuts the keying material as RFC 5764 §4.2 orders it: client key, server key, client salt, server salt.
+fn split_keys(material: &[u8], profile: WireProfile, active: bool) -> Option<SrtpKeys> {
+    let (profile, key_bytes, salt_bytes) = match profile {
+        WireProfile::AEAD_AES_128_GCM => (SrtpProfile::Aes128Gcm, 16, 12),
+        WireProfile::AEAD_AES_256_GCM => (SrtpProfile::Aes256Gcm, 32, 12),
+        WireProfile::AES128_CM_SHA1_80 => (SrtpProfile::Aes128CmSha1_80, 16, 14),
+        _ => return None,
+    };
+    let (keys, salts) = material.split_at_checked(2 * key_bytes)?;
+    let (client_key, server_key) = keys.split_at_checked(key_bytes)?;
+    let (client_salt, server_salt) = salts.get(..2 * salt_bytes)?.split_at_checked(salt_bytes)?;
+    let master = |key: &[u8], salt: &[u8]| MasterKey { key: key.to_vec(), salt: salt.to_vec() };
+    let client = master(client_key, client_salt);
+    let server = master(server_key, server_salt);
+    let (ours, theirs) = if active { (client, server) } else { (server, client) };
+    Some(SrtpKeys { profile, ours, theirs })
+}
