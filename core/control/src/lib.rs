@@ -1,1 +1,11 @@
-//! Decisions about the fleet: health, view, placement.
+//! Decisions about the fleet: health, view, placement. Pure: the same view gives the same decision at every gateway.
+
+mod health;
+mod place;
+mod view;
+
+pub use health::{
+    Change, DOWN_AFTER, Health, SUSPECT_AFTER, UNLINKED_DOWN_AFTER, UNREACHABLE_DOWN_AFTER, Watch,
+};
+pub use place::{PlaceError, Placement, place, rank};
+pub use view::{Home, NodeFacts, NodeView, ROOMS_PER_NODE_MAX, View};
