@@ -1,0 +1,138 @@
+//! What happens because time passes: rooms that end, clients that went silent, tokens, drains.
+
+use std::time::Duration;
+
+use outlast_livekit as proto;
+use outlast_media::PlaneEvent;
+use outlast_model::Time;
+
+use crate::{
+    door::{Out, Told},
+    participant::ParticipantKey,
+    shard::Shard,
+};
+
+/// Span between two rounds of housekeeping.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
+/// Least span between two wake-ups of one transport.
+pub(crate) const TIMER_GRAIN: Duration = Duration::from_millis(1);
+/// How long a participant may take until its media is up (LiveKit's server: 60 s).
+const JOIN_SPAN: Duration = Duration::from_secs(60);
+/// How long a participant whose media was lost may take to resume (LiveKit's server: 5 s).
+const RESUME_SPAN: Duration = Duration::from_secs(5);
+/// Span between two refreshed tokens (LiveKit's server: 5 min).
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A paced move of everybody to other nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    pace: u32,
+    began: Time,
+    told: u64,
+    /// Everybody has been told; the shard stays closed to newcomers.
+    finished: bool,
+}
+
+impl Shard {
+    pub(crate) fn drain(&mut self, now: Time, pace: u32) {
+        self.drain = Some(Drain { pace: pace.max(1), began: now, told: 0, finished: false });
+        self.housekeeping_at = now;
+    }
+
+    pub(crate) fn housekeeping(&mut self, now: Time, out: &mut Out) {
+        self.drain_step(now, out);
+        let keys: Vec<ParticipantKey> = self.participants.keys().collect();
+        for key in keys {
+            self.isolated(key, out, |shard, out| shard.look_after(now, key, out));
+        }
+        let expired: Vec<_> =
+            self.rooms.iter().filter(|(_, room)| room.expired(now)).map(|(key, _)| key).collect();
+        for key in expired {
+            self.close_room(key, proto::DisconnectReason::RoomClosed, out);
+        }
+        for room in self.rooms.values_mut() {
+            room.replay.forget(now);
+        }
+    }
+
+    fn look_after(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get(key) else { return };
+        if !participant.is_connected() && now.since(participant.joined_at) >= JOIN_SPAN {
+            self.tell_leave(
+                key,
+                proto::leave_request::Action::Disconnect,
+                proto::DisconnectReason::JoinFailure,
+                out,
+            );
+            self.remove(key, proto::DisconnectReason::JoinFailure, out);
+            return;
+        }
+        let silent = participant.link.as_ref().is_some_and(|link| {
+            link.connected && !link.transport.has_consent(now)
+        });
+        match participant.lost_at {
+            Some(lost_at) if now.since(lost_at) >= RESUME_SPAN => {
+                self.remove(key, proto::DisconnectReason::ConnectionTimeout, out);
+            }
+            Some(_) => {}
+            None if silent => self.media_lost(now, key, out),
+            None => self.refresh_token(now, key, out),
+        }
+    }
+
+    /// The client's ICE checks have stopped, or its transport failed: nothing more is sent, and it may resume.
+    pub(crate) fn media_lost(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        self.plane.set_path(participant.peer, None);
+        if participant.lost_at.is_none() {
+            participant.lost_at = Some(now);
+        }
+        if participant.session.is_none() {
+            self.remove(key, proto::DisconnectReason::ConnectionTimeout, out);
+            return;
+        }
+        self.tell_leave(
+            key,
+            proto::leave_request::Action::Resume,
+            proto::DisconnectReason::ConnectionTimeout,
+            out,
+        );
+        self.detach(key, out);
+    }
+
+    /// Sends a fresh token when it is time: the call outlives the token that it began with.
+    pub(crate) fn refresh_token(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let unix = self.unix(now);
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if now < participant.refresh_at {
+            return;
+        }
+        participant.refresh_at = now + REFRESH_INTERVAL;
+        let token = self.config.api_keys.refresh(&participant.claims, unix);
+        self.tell(key, proto::signal_response::Message::RefreshToken(token), out);
+    }
+
+    fn drain_step(&mut self, now: Time, out: &mut Out) {
+        let Some(mut drain) = self.drain.filter(|drain| !drain.finished) else { return };
+        let due = now.since(drain.began).as_millis() as u64 * u64::from(drain.pace) / 1000 + 1;
+        while drain.told < due {
+            // Moved participants are removed at once, so whoever is left has not been told.
+            let Some(key) = self.participants.keys().next() else {
+                self.drain = Some(Drain { finished: true, ..drain });
+                out.told.push(Told::Drained);
+                return;
+            };
+            drain.told += 1;
+            self.send_away(key, proto::DisconnectReason::ServerShutdown, out);
+            self.remove(key, proto::DisconnectReason::ServerShutdown, out);
+        }
+        self.drain = Some(drain);
+    }
+
+    pub(crate) fn plane_event(&mut self, event: PlaneEvent, out: &mut Out) {
+        match event {
+            PlaneEvent::Speakers { levels } => self.speakers(&levels, out),
+            PlaneEvent::FirstPacket(_) => {}
+        }
+    }
+}

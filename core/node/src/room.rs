@@ -1,0 +1,82 @@
+//! A room: its settings and who is in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use outlast_livekit as proto;
+use outlast_model::{Generation, Identity, RoomName, RoomSid, Time};
+use slotmap::new_key_type;
+
+use crate::{data::Replay, participant::ParticipantKey};
+
+new_key_type! {
+    /// A room of this shard.
+    pub(crate) struct RoomKey;
+}
+
+/// How long a room that nobody has joined is kept, by default (LiveKit's server: 300 s).
+pub(crate) const EMPTY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a room is kept after its last participant left, by default (LiveKit's server: 20 s).
+pub(crate) const DEPARTURE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A room of this shard.
+pub(crate) struct Room {
+    pub(crate) name: RoomName,
+    pub(crate) sid: RoomSid,
+    pub(crate) generation: Generation,
+    pub(crate) empty_timeout: Duration,
+    pub(crate) departure_timeout: Duration,
+    /// 0 is unlimited.
+    pub(crate) max_participants: u32,
+    pub(crate) metadata: String,
+    pub(crate) created_unix_ms: i64,
+    pub(crate) members: BTreeMap<Identity, ParticipantKey>,
+    /// Since when nobody who keeps the room alive is in it.
+    pub(crate) idle_since: Option<Time>,
+    /// Somebody has been in it.
+    pub(crate) used: bool,
+    pub(crate) replay: Replay,
+}
+
+impl Room {
+    pub(crate) fn expired(&self, now: Time) -> bool {
+        let keep = if self.used { self.departure_timeout } else { self.empty_timeout };
+        self.idle_since.is_some_and(|since| now.since(since) >= keep)
+    }
+
+    /// The room as clients see it.
+    pub(crate) fn info(&self, counts: Counts) -> proto::Room {
+        proto::Room {
+            sid: self.sid.to_string(),
+            name: self.name.to_string(),
+            empty_timeout: seconds(self.empty_timeout),
+            departure_timeout: seconds(self.departure_timeout),
+            max_participants: self.max_participants,
+            creation_time: self.created_unix_ms / 1000,
+            creation_time_ms: self.created_unix_ms,
+            enabled_codecs: publish_codecs(),
+            metadata: self.metadata.clone(),
+            num_participants: counts.participants,
+            num_publishers: counts.publishers,
+            ..Default::default()
+        }
+    }
+}
+
+/// Who is in a room, hidden participants left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) participants: u32,
+    pub(crate) publishers: u32,
+}
+
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Codecs that participants may publish, in the order of preference that SDKs fall back by.
+pub(crate) fn publish_codecs() -> Vec<proto::Codec> {
+    ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/red"]
+        .into_iter()
+        .map(|mime| proto::Codec { mime: mime.to_owned(), fmtp_line: String::new() })
+        .collect()
+}
