@@ -1,0 +1,98 @@
+//! What a gateway is told when it starts. Reading files and checking values is the program's business.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use outlast_link::Credentials;
+use outlast_model::{Epoch, NodeId, RegionName};
+use outlast_token::ApiKeys;
+use outlast_wire::Secret;
+
+/// One gateway's configuration.
+pub struct GatewayConfig {
+    /// Its id, at most [`outlast_wire::PROCESS_ID_BYTES_MAX`] bytes.
+    pub id: String,
+    /// Where it is.
+    pub region: RegionName,
+    /// Higher at each start: Unix time in milliseconds will do.
+    pub epoch: Epoch,
+    /// The program's version, for people.
+    pub version: &'static str,
+    /// Public HTTP and WebSocket listener; port 0 takes any.
+    pub listen: SocketAddr,
+    /// TLS of the public listener; none behind a proxy that ends it.
+    pub tls: Option<PublicTls>,
+    /// UDP socket for beats; port 0 takes any.
+    pub beat: SocketAddr,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Who may sign tokens.
+    pub api_keys: ApiKeys,
+    /// The cluster's secret, for beats.
+    pub secret: Secret,
+    /// The cluster's certificates, for connections to nodes.
+    pub credentials: Arc<Credentials>,
+    /// Every node of every region.
+    pub nodes: Vec<NodePeer>,
+    /// Clients told to reconnect a second.
+    pub tell_per_second: u32,
+    /// Pages of the demo by exact path; `/` says `OK` when it has none.
+    pub pages: BTreeMap<String, Page>,
+}
+
+/// Certificate chain and key in PEM files.
+#[derive(Clone, Debug)]
+pub struct PublicTls {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// A node as a gateway knows it.
+#[derive(Clone, Debug)]
+pub struct NodePeer {
+    /// Its id.
+    pub id: NodeId,
+    /// Where it is.
+    pub region: RegionName,
+    /// Its internal server. An address, since names must not have to be resolved while the network is broken.
+    pub address: SocketAddr,
+    /// Its socket for beats.
+    pub beat: SocketAddr,
+    /// What it can carry in relation to others.
+    pub capacity: u32,
+}
+
+/// A static page.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A socket could not be opened.
+    #[error("binding {address} for {purpose}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate or key is not usable.
+    #[error("credentials")]
+    Credentials(#[from] outlast_link::CredentialsError),
+}

@@ -1,0 +1,137 @@
+//! A real gateway on loopback, with fake nodes that speak the internal protocol over real mutual TLS, and clients that are
+//! not SDKs: the mechanics of the proxy. The calls themselves are tried elsewhere.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod api;
+mod client;
+mod door;
+mod peer;
+mod signalling;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use outlast_gateway::{Gateway, GatewayConfig, NodePeer};
+use outlast_link::{Authority, Credentials};
+use outlast_model::Epoch;
+use outlast_token::ApiKeys;
+use outlast_wire::Secret;
+use prometheus_client::registry::Registry;
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use peer::Peer;
+
+/// Longer than any deadline in here; a test that waits for so long has failed.
+const SOON: Duration = Duration::from_secs(15);
+
+/// What all processes of a test share.
+struct Cluster {
+    authority: Authority,
+    keys: ApiKeys,
+    secret: Secret,
+}
+
+impl Cluster {
+    fn new() -> Cluster {
+        Cluster {
+            authority: Authority::make().unwrap(),
+            keys: ApiKeys::new([("key", "secret of the key")]).unwrap(),
+            secret: Secret::new(b"the cluster's secret").unwrap(),
+        }
+    }
+
+    fn credentials(&self, name: &str) -> Credentials {
+        let issued = self.authority.issue(name).unwrap();
+        Credentials::from_pem(self.authority.certificate(), &issued.certificate, &issued.key)
+            .unwrap()
+    }
+}
+
+/// A running gateway with its nodes.
+struct World {
+    cluster: Cluster,
+    peers: Vec<Peer>,
+    public: SocketAddr,
+    registry: Registry,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+}
+
+impl World {
+    /// A gateway in front of the nodes called `ids`, all alive and known to be.
+    async fn new(ids: &[&str]) -> World {
+        let cluster = Cluster::new();
+        let mut peers = Vec::new();
+        for id in ids {
+            peers.push(Peer::bind(&cluster, id).await);
+        }
+        let nodes = peers.iter().map(|peer| NodePeer {
+            id: peer.id.as_str().into(),
+            region: "eu".into(),
+            address: peer.address,
+            beat: peer.beat_address,
+            capacity: 1,
+        });
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = GatewayConfig {
+            id: "gw".into(),
+            region: "eu".into(),
+            epoch: Epoch(1),
+            version: "test",
+            listen: any,
+            tls: None,
+            beat: any,
+            trusted_proxies: Vec::new(),
+            api_keys: cluster.keys.clone(),
+            secret: cluster.secret.clone(),
+            credentials: Arc::new(cluster.credentials("gw")),
+            nodes: nodes.collect(),
+            tell_per_second: 500,
+            pages: BTreeMap::new(),
+        };
+        let mut registry = Registry::default();
+        let gateway = Gateway::bind(config, &mut registry).unwrap();
+        let (public, beat, ready) =
+            (gateway.public_address(), gateway.beat_address(), gateway.readiness());
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(gateway.run(stopped));
+        for peer in &mut peers {
+            peer.run(&cluster, beat);
+        }
+        let world = World { cluster, peers, public, registry, stop, running };
+        soon(|| {
+            let ready = ready.load(std::sync::atomic::Ordering::Relaxed);
+            ready && world.metric("nodes{health=\"alive\"}") == Some(ids.len())
+        })
+        .await;
+        world
+    }
+
+    /// A gauge or counter of the gateway; its name without the prefix.
+    fn metric(&self, name: &str) -> Option<usize> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("outlast_gateway_")?.strip_prefix(name)?.strip_prefix(' ')
+        })?;
+        line.parse().ok()
+    }
+
+    fn peer(&self, id: &str) -> &Peer {
+        self.peers.iter().find(|peer| peer.id == id).unwrap()
+    }
+
+    /// The node that hosts `room`, once there is one.
+    fn host_of(&self, room: &str) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.hosts(room))
+    }
+}
+
+/// Waits until `done`.
+async fn soon(mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, waiting).await.expect("it never happened");
+}
