@@ -1,0 +1,31 @@
+"""Reading Prometheus's text format."""
+
+from __future__ import annotations
+
+import re
+
+_LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(\{[^}]*\})?\s+(\S+)")
+
+
+class Metrics:
+    """Samples of one page."""
+
+    def __init__(self, samples: dict[str, list[tuple[str, float]]]) -> None:
+        self._samples = samples
+
+    def total(self, name: str) -> float:
+        """The sum over all labels; 0 for a metric that is not there."""
+        return sum(value for _, value in self._samples.get(name, []))
+
+    def names(self) -> list[str]:
+        """Every metric on the page."""
+        return sorted(self._samples)
+
+
+def parse_metrics(text: str) -> Metrics:
+    """Parses a page; comments and odd lines are skipped."""
+    samples: dict[str, list[tuple[str, float]]] = {}
+    for line in text.splitlines():
+        if found := _LINE.match(line):
+            samples.setdefault(found[1], []).append((found[2] or "", float(found[3])))
+    return Metrics(samples)
