@@ -89,9 +89,10 @@ def write_configs(binary: Path, folder: Path, base: int) -> list[Server]:
     servers = layout(base)
     pki = folder / "pki"
     shutil.rmtree(pki, ignore_errors=True)  # of an attempt on other ports
-    _outlast(binary, "ca", "init", "--dir", str(pki))
+    _outlast(binary, "ca", "init", "--out", str(pki))
     for server in servers:
-        _outlast(binary, "ca", "issue", server.name, "--dir", str(pki))
+        folders = ("--ca", str(pki), "--out", str(pki))
+        _outlast(binary, "ca", "issue", "--name", server.name, *folders)
     cluster_secret = secrets.token_hex(32)
     placed = []
     for server in servers:

@@ -1,1 +1,23 @@
-//! The media server as a program: shard threads, signalling server, beats.
+//! The media server as a program: one pinned thread per shard, an internal server that gateways reach, beats to them.
+//! Decides nothing about rooms: `outlast-node-core` does.
+
+mod admit;
+mod api;
+mod beats;
+mod config;
+mod join_request;
+mod metrics;
+mod node;
+mod query;
+mod refusal;
+mod rooms;
+mod server;
+mod session;
+mod shard_loop;
+mod shards;
+mod ticks;
+mod vigil;
+
+pub use config::{GatewayPeer, NodeConfig, NodeError};
+pub use metrics::NodeMetrics;
+pub use node::{Node, run};

@@ -260,7 +260,7 @@ fn datagrams(bytes: usize, segment: usize) -> u64 {
 }
 
 fn write_segment(header: &mut libc::msghdr, control: &mut Control, segment: u16) {
-    let value_len = u32::from(u16::BITS / 8);
+    let value_len = u16::BITS / 8;
     // SAFETY: CMSG_SPACE and CMSG_LEN only compute; 24 bytes for a two-byte value, and `Control` has 32.
     let (space, len) = unsafe { (libc::CMSG_SPACE(value_len), libc::CMSG_LEN(value_len)) };
     header.msg_control = (&raw mut *control).cast();

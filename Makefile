@@ -1,0 +1,38 @@
+# One door for each thing to do here. The doors install what they need first; see scripts/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: ## three regions on this machine, and a page to meet in
+	scripts/need-debian build page
+	scripts/need-npm web
+	cd web && npm run --silent build
+	cargo build --locked --release -p outlast
+	target/release/outlast demo
+
+test: ## build everything, run all tests, the end-to-end suite included
+	scripts/need-debian build page python browser
+	scripts/need-npm web proof/e2e
+	scripts/need-python
+	cd web && npm run --silent build && npm test --silent
+	cargo build --locked -p outlast
+	cargo test --locked --workspace
+	proof/e2e/run
+
+lint: ## formatting, clippy, dependencies, house rules, types of the page
+	scripts/need-debian build page shell
+	scripts/need-npm web
+	shellcheck scripts/* .ci/run proof/e2e/run
+	cargo fmt --all -- --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo run --locked --quiet -p xtask -- tidy
+	scripts/deny
+	cd web && npx --no-install tsc --noEmit
+
+bench: ## packets, joins and memory a subscriber, beside the machine's floor
+	scripts/need-debian build
+	cargo run --locked --release -p outlast-bench

@@ -1,0 +1,124 @@
+//! A configuration without mistakes: what the roles are started with.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// A text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Everything that `serve` needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// This process's region.
+    pub(crate) region: String,
+    /// API keys and their secrets.
+    pub(crate) keys: BTreeMap<String, Secret>,
+    /// Absent when there are no peers: a process on its own makes its own secrets.
+    pub(crate) cluster: Option<Cluster>,
+    /// Present when this process is a gateway.
+    pub(crate) gateway: Option<Gateway>,
+    /// Present when this process is a node.
+    pub(crate) node: Option<Node>,
+    /// Where /metrics and /healthz are served.
+    pub(crate) admin: SocketAddr,
+    /// Between two pings of a client.
+    pub(crate) ping_interval: Duration,
+    /// Silence after which a client gives a connection up.
+    pub(crate) ping_timeout: Duration,
+    /// Participants that a node's graceful stop sends away in a second.
+    pub(crate) drain_per_second: u32,
+    /// Longest graceful stop of a node.
+    pub(crate) drain_timeout: Duration,
+    /// Whether log lines are JSON.
+    pub(crate) log_json: bool,
+    /// What is logged.
+    pub(crate) log_filter: String,
+    /// The other processes, without this one.
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// What makes a process a member of its cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    /// Seals the beats.
+    pub(crate) secret: Secret,
+    /// The authority's certificate.
+    pub(crate) ca: PathBuf,
+    /// This process's certificate.
+    pub(crate) cert: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+}
+
+/// The gateway role.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    /// Its name.
+    pub(crate) id: String,
+    /// Where clients come in.
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain and private key for `listen`; plain HTTP without.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Where beats come in.
+    pub(crate) beat: SocketAddr,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Clients told to come back in a second, when their node is gone.
+    pub(crate) reconnects_per_second: u32,
+    /// Folder of files to serve.
+    pub(crate) page_dir: Option<PathBuf>,
+}
+
+/// The node role.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) id: String,
+    /// Where gateways come in.
+    pub(crate) listen: SocketAddr,
+    /// Where echoes come in.
+    pub(crate) beat: SocketAddr,
+    /// First media port; 0 takes free ones.
+    pub(crate) media_ports: u16,
+    /// Shards; never 0 here.
+    pub(crate) shards: usize,
+    /// Addresses that media sockets are bound to.
+    pub(crate) bind: Vec<IpAddr>,
+    /// Addresses that clients send media to.
+    pub(crate) advertise: Vec<IpAddr>,
+    /// Participants it takes.
+    pub(crate) participants_max: usize,
+    /// Weight in placement.
+    pub(crate) capacity: u32,
+    /// Whether tests may make a session panic.
+    pub(crate) panic_hook: bool,
+}
+
+/// Another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Whether it is a node; else it is a gateway.
+    pub(crate) is_node: bool,
+    /// Its name.
+    pub(crate) id: String,
+    /// Its region.
+    pub(crate) region: String,
+    /// A node's internal server, `host:port`; empty for a gateway.
+    pub(crate) address: String,
+    /// Its beat socket, `host:port`.
+    pub(crate) beat: String,
+    /// A node's weight in placement.
+    pub(crate) capacity: u32,
+}

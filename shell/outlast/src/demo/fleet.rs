@@ -1,0 +1,353 @@
+//! The demo's nine processes: starting, killing, freezing and thawing them, and what state each is in.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use super::plan::{self, Planned, Role};
+
+/// Remembered faults; the page asks for the last ones twice a second.
+const FAULTS_MAX: usize = 32;
+/// Lines of a process's log that are shown when it ended by itself.
+const TAIL_LINES: usize = 8;
+
+/// What may be done to a process or to a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP.
+    Freeze,
+    /// SIGCONT.
+    Thaw,
+    /// Thaws what is frozen, starts what is dead.
+    Start,
+}
+
+impl Action {
+    pub(super) fn named(name: &str) -> Option<Action> {
+        Some(match name {
+            "kill" => Action::Kill,
+            "freeze" => Action::Freeze,
+            "thaw" => Action::Thaw,
+            "start" => Action::Start,
+            _ => return None,
+        })
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Action::Kill => "kill",
+            Action::Freeze => "freeze",
+            Action::Thaw => "thaw",
+            Action::Start => "start",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Running,
+    Frozen,
+    Dead,
+}
+
+impl Phase {
+    fn as_str(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Frozen => "frozen",
+            Phase::Dead => "dead",
+        }
+    }
+}
+
+struct Process {
+    plan: Planned,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+    phase: Phase,
+    since: f64,
+}
+
+/// One thing that was done to the fleet.
+struct Fault {
+    id: u64,
+    at: f64,
+    action: Action,
+    target: String,
+}
+
+/// A process that ended without being told to, with the end of its log.
+pub(super) struct Ended {
+    pub(super) id: String,
+    pub(super) how: String,
+    pub(super) log: String,
+}
+
+/// All processes. Dropping it kills them.
+pub(super) struct Fleet {
+    /// This program: a server starts as its `demo --leash`.
+    own_program: PathBuf,
+    server: PathBuf,
+    processes: Vec<Process>,
+    faults: VecDeque<Fault>,
+    fault_count: u64,
+}
+
+impl Fleet {
+    /// Nothing runs yet. `files` gives the configuration and the log file of a process by its id.
+    pub(super) fn new(
+        own_program: PathBuf,
+        server: PathBuf,
+        all: &[Planned],
+        files: impl Fn(&str) -> (PathBuf, PathBuf),
+    ) -> Fleet {
+        let processes = all
+            .iter()
+            .map(|plan| {
+                let (config, log) = files(&plan.id);
+                let since = unix_ms();
+                Process { plan: plan.clone(), config, log, child: None, phase: Phase::Dead, since }
+            })
+            .collect();
+        Fleet { own_program, server, processes, faults: VecDeque::new(), fault_count: 0 }
+    }
+
+    /// Starts everything that is dead.
+    pub(super) fn start_all(&mut self) -> io::Result<()> {
+        for index in 0..self.processes.len() {
+            self.apply(index, Action::Start)?;
+        }
+        Ok(())
+    }
+
+    /// Does `action` to the process called `id`. `None`: there is no such process.
+    pub(super) fn act_on_process(&mut self, id: &str, action: Action) -> Option<io::Result<()>> {
+        let index = self.processes.iter().position(|process| process.plan.id == id)?;
+        self.note(action, id.to_owned());
+        Some(self.apply(index, action))
+    }
+
+    /// Does `action` to all processes of `region`. `None`: there is no such region.
+    pub(super) fn act_on_region(&mut self, region: &str, action: Action) -> Option<io::Result<()>> {
+        let of_region: Vec<usize> = (0..self.processes.len())
+            .filter(|&index| self.processes[index].plan.region == region)
+            .collect();
+        if of_region.is_empty() {
+            return None;
+        }
+        self.note(action, format!("region {region}"));
+        let results = of_region.into_iter().map(|index| self.apply(index, action));
+        // All of them get the signal, whatever one of them answers.
+        Some(results.collect::<Vec<_>>().into_iter().collect())
+    }
+
+    /// Collects processes that ended by themselves since the last look.
+    pub(super) fn reap(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        for process in &mut self.processes {
+            let Some(child) = &mut process.child else { continue };
+            let how = match child.try_wait() {
+                Ok(None) => continue,
+                Ok(Some(status)) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            process.child = None;
+            process.enter(Phase::Dead);
+            ended.push(Ended { id: process.plan.id.clone(), how, log: tail(&process.log) });
+        }
+        ended
+    }
+
+    /// The processes that have not said yet that they are ready, with their health ports.
+    pub(super) fn starting(&self) -> Vec<(String, u16)> {
+        let starting = self.processes.iter().filter(|process| process.phase == Phase::Starting);
+        starting.map(|process| (process.plan.id.clone(), process.plan.admin)).collect()
+    }
+
+    /// Notes that a process is ready.
+    pub(super) fn ready(&mut self, id: &str) {
+        for process in &mut self.processes {
+            if process.plan.id == id && process.phase == Phase::Starting {
+                process.enter(Phase::Running);
+            }
+        }
+    }
+
+    /// Everything that the page shows of the demo.
+    pub(super) fn state(&self) -> Value {
+        let all: Vec<Planned> = self.processes.iter().map(|process| process.plan.clone()).collect();
+        let regions: Vec<Value> = plan::REGIONS
+            .iter()
+            .map(|region| {
+                let of_region =
+                    self.processes.iter().filter(|process| process.plan.region == region.name);
+                json!({
+                    "name": region.name,
+                    "label": region.label,
+                    "gateway": plan::gateway_origin(&all, region.name),
+                    "processes": of_region.map(Process::state).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        let faults = self.faults.iter().map(|fault| {
+            json!({
+                "id": fault.id, "at": fault.at, "action": fault.action.as_str(), "target": fault.target,
+            })
+        });
+        json!({ "now": unix_ms(), "regions": regions, "faults": faults.collect::<Vec<_>>() })
+    }
+
+    /// Whether every process has said that it is ready.
+    pub(super) fn all_running(&self) -> bool {
+        self.processes.iter().all(|process| process.phase == Phase::Running)
+    }
+
+    fn apply(&mut self, index: usize, action: Action) -> io::Result<()> {
+        let process = &mut self.processes[index];
+        match action {
+            Action::Kill => process.kill(),
+            Action::Freeze => process.freeze(),
+            Action::Thaw => process.thaw(),
+            Action::Start if process.phase == Phase::Dead => {
+                process.start(&self.own_program, &self.server)
+            }
+            Action::Start => process.thaw(),
+        }
+    }
+
+    fn note(&mut self, action: Action, target: String) {
+        self.fault_count += 1;
+        if self.faults.len() == FAULTS_MAX {
+            self.faults.pop_front();
+        }
+        self.faults.push_back(Fault { id: self.fault_count, at: unix_ms(), action, target });
+    }
+}
+
+impl Fleet {
+    /// Kills every process and waits for its end.
+    pub(super) fn end(&mut self) {
+        // All signals first, then all waits. SIGKILL ends a stopped process as well.
+        for process in &self.processes {
+            // One that is gone already is what we want.
+            let _ = process.signal(Signal::KILL);
+        }
+        for process in &mut self.processes {
+            if let Some(mut child) = process.child.take() {
+                let _ = child.wait();
+            }
+            process.enter(Phase::Dead);
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Process {
+    fn start(&mut self, own_program: &PathBuf, server: &PathBuf) -> io::Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(own_program);
+        command
+            .args(["demo", "--leash", &std::process::id().to_string(), "--"])
+            .arg(server)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C is for the demo, which then ends all of these.
+            .process_group(0);
+        // The environment ranks above the file, and the demo's files are complete.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("OUTLAST_") {
+                command.env_remove(name);
+            }
+        }
+        self.child = Some(command.spawn()?);
+        self.enter(Phase::Starting);
+        Ok(())
+    }
+
+    fn kill(&mut self) -> io::Result<()> {
+        self.signal(Signal::KILL)?;
+        if let Some(mut child) = self.child.take() {
+            child.wait()?;
+            self.enter(Phase::Dead);
+        }
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> io::Result<()> {
+        if matches!(self.phase, Phase::Starting | Phase::Running) {
+            self.signal(Signal::STOP)?;
+            self.enter(Phase::Frozen);
+        }
+        Ok(())
+    }
+
+    fn thaw(&mut self) -> io::Result<()> {
+        if self.phase == Phase::Frozen {
+            self.signal(Signal::CONT)?;
+            // It may have been frozen before it was ready.
+            self.enter(Phase::Starting);
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        // A child that was not waited for keeps its number, so this never reaches a stranger.
+        let Some(child) = &self.child else { return Ok(()) };
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process_group(group.expect("a process has a positive number"), signal)?)
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = unix_ms();
+    }
+
+    fn state(&self) -> Value {
+        let mut ports = json!({ "listen": self.plan.listen, "beat": self.plan.beat });
+        if let (Role::Node, Some(media)) = (self.plan.role, self.plan.media) {
+            ports["media"] = media.into();
+        }
+        json!({
+            "id": self.plan.id,
+            "role": self.plan.role.as_str(),
+            "state": self.phase.as_str(),
+            "since": self.since,
+            "pid": self.child.as_ref().map(Child::id),
+            "ports": ports,
+        })
+    }
+}
+
+fn tail(log: &PathBuf) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// Milliseconds since 1970, with fractions: pages compare it with their own clock.
+pub(super) fn unix_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
+}

@@ -1,0 +1,193 @@
+//! From settings to running roles: addresses are resolved here, once, so that nobody asks the DNS during a fault.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::Context;
+use outlast_gateway::{Gateway, GatewayConfig, NodePeer, PublicTls};
+use outlast_link::{Authority, Credentials};
+use outlast_model::{Epoch, NodeId, RegionName, SHARD_PAUSE_MAX};
+use outlast_node::{GatewayPeer, NodeConfig, NodeMetrics};
+use outlast_runtime::{Clock, entropy};
+use outlast_token::ApiKeys;
+use outlast_wire::Secret;
+use prometheus_client::{metrics::info::Info, registry::Registry};
+use tokio::{net::lookup_host, sync::watch, task::JoinSet};
+
+use super::{admin::Admin, pages};
+use crate::config::{self, Settings};
+
+/// This program's version, as clients see it.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What both roles get.
+struct Shared<'a> {
+    settings: &'a Settings,
+    region: RegionName,
+    keys: ApiKeys,
+    secret: Secret,
+    credentials: Arc<Credentials>,
+}
+
+/// Starts the roles of `settings` as tasks of `roles`.
+///
+/// # Errors
+/// When credentials cannot be loaded, a peer's name cannot be resolved, or a socket cannot be bound.
+pub(crate) async fn roles(
+    settings: &Settings,
+    started_at: Duration,
+    stopping: &watch::Receiver<bool>,
+    roles: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Admin> {
+    let (secret, credentials) = membership(settings)?;
+    let shared = Shared {
+        settings,
+        region: settings.region.as_str().into(),
+        keys: settings.api_keys()?,
+        secret,
+        credentials: Arc::new(credentials),
+    };
+    let mut registry = Registry::default();
+    let labels = [("version", VERSION.to_owned()), ("region", settings.region.clone())];
+    registry.register("outlast_build", "What runs here", Info::new(labels));
+    let mut ready = Vec::new();
+    if let Some(node) = &settings.node {
+        let config = node_config(&shared, node);
+        let metrics = NodeMetrics::register(&mut registry);
+        let (flag, stopping) = (Arc::new(AtomicBool::new(false)), stopping.clone());
+        ready.push(flag.clone());
+        roles.spawn(async move {
+            outlast_node::run(config, metrics, flag, stopping).await.context("the node failed")
+        });
+    }
+    if let Some(gateway) = &settings.gateway {
+        let epoch = Epoch(u64::try_from(started_at.as_millis()).unwrap_or(u64::MAX));
+        let config = gateway_config(&shared, gateway, epoch).await?;
+        let gateway = Gateway::bind(config, &mut registry).context("the gateway cannot start")?;
+        ready.push(gateway.readiness());
+        let stopping = stopping.clone();
+        roles.spawn(async move {
+            gateway.run(stopping).await;
+            Ok(())
+        });
+    }
+    Ok(Admin { registry, ready })
+}
+
+/// The cluster's secret and this process's credentials; a process without peers makes its own.
+fn membership(settings: &Settings) -> anyhow::Result<(Secret, Credentials)> {
+    let Some(cluster) = &settings.cluster else {
+        let authority = Authority::make()?;
+        let own = authority.issue(&settings.region)?;
+        let bytes: [u8; 32] = entropy::bytes().context("no random bytes from the kernel")?;
+        let credentials =
+            Credentials::from_pem(authority.certificate(), &own.certificate, &own.key)?;
+        return Ok((Secret::new(&bytes)?, credentials));
+    };
+    let secret = Secret::new(cluster.secret.0.as_bytes()).context("cluster.secret")?;
+    let credentials = Credentials::load(&cluster.ca, &cluster.cert, &cluster.key)
+        .context("the cluster's certificates")?;
+    Ok((secret, credentials))
+}
+
+fn node_config(shared: &Shared<'_>, node: &config::Node) -> NodeConfig {
+    let settings = shared.settings;
+    let own = settings.gateway.iter().map(|gateway| GatewayPeer {
+        id: gateway.id.clone(),
+        beat: reachable(gateway.beat).to_string(),
+    });
+    let others = settings
+        .peers
+        .iter()
+        .filter(|peer| !peer.is_node)
+        .map(|peer| GatewayPeer { id: peer.id.clone(), beat: peer.beat.clone() });
+    NodeConfig {
+        id: node.id.as_str().into(),
+        region: shared.region.clone(),
+        clock: Clock::start(),
+        listen: node.listen,
+        beat: node.beat,
+        media_port: node.media_ports,
+        shards: node.shards,
+        bind: node.bind.clone(),
+        advertise: node.advertise.clone(),
+        participants_max: node.participants_max,
+        ping_interval: settings.ping_interval,
+        ping_timeout: settings.ping_timeout,
+        api_keys: shared.keys.clone(),
+        credentials: shared.credentials.clone(),
+        secret: shared.secret.clone(),
+        gateways: own.chain(others).collect(),
+        drain_pace: settings.drain_per_second,
+        drain_deadline: settings.drain_timeout,
+        pause_max: SHARD_PAUSE_MAX,
+        debug_hooks: node.panic_hook,
+    }
+}
+
+async fn gateway_config(
+    shared: &Shared<'_>,
+    gateway: &config::Gateway,
+    epoch: Epoch,
+) -> anyhow::Result<GatewayConfig> {
+    let settings = shared.settings;
+    let mut nodes = Vec::new();
+    if let Some(node) = &settings.node {
+        nodes.push(NodePeer {
+            id: NodeId::from(node.id.as_str()),
+            region: shared.region.clone(),
+            address: reachable(node.listen),
+            beat: reachable(node.beat),
+            capacity: node.capacity,
+        });
+    }
+    for peer in settings.peers.iter().filter(|peer| peer.is_node) {
+        nodes.push(NodePeer {
+            id: NodeId::from(peer.id.as_str()),
+            region: peer.region.as_str().into(),
+            address: resolve(&peer.id, &peer.address).await?,
+            beat: resolve(&peer.id, &peer.beat).await?,
+            capacity: peer.capacity,
+        });
+    }
+    let pages = gateway.page_dir.as_deref().map_or(Ok(BTreeMap::new()), pages::load)?;
+    let tls = gateway.tls.clone().map(|(certificate, key)| PublicTls { certificate, key });
+    Ok(GatewayConfig {
+        id: gateway.id.clone(),
+        region: shared.region.clone(),
+        epoch,
+        version: VERSION,
+        listen: gateway.listen,
+        tls,
+        beat: gateway.beat,
+        trusted_proxies: gateway.trusted_proxies.clone(),
+        api_keys: shared.keys.clone(),
+        secret: shared.secret.clone(),
+        credentials: shared.credentials.clone(),
+        nodes,
+        tell_per_second: gateway.reconnects_per_second,
+        pages,
+    })
+}
+
+/// Where this process reaches its own listener.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listen
+}
+
+async fn resolve(id: &str, address: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = lookup_host(address)
+        .await
+        .with_context(|| format!("peer {id}: {address} cannot be resolved"))?;
+    found.next().with_context(|| format!("peer {id}: {address} has no address"))
+}
