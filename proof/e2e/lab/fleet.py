@@ -235,7 +235,7 @@ class Fleet:
             for node in self.nodes()
             if node.is_running()
             and not node.is_frozen
-            and (await self.metrics(node.name)).total("outlast_rooms") > 0
+            and (await self.metrics(node.name)).total("outlast_node_rooms") > 0
         ]
         assert len(holders) == 1, f"rooms are on {[n.name for n in holders]}, not on one node"
         return holders[0]

@@ -95,8 +95,8 @@ async def test_freeze_the_node_and_wake_it(party: Party, fleet: Fleet, api: Api)
     gaps = await gaps_since(clients, wake)
     print(f"  after SIGCONT: longest silence {gaps.worst:.2f} s, datagrams of {home.name}: 0")
     assert gaps.worst <= 1.0, "the woken node disturbed the call"
-    assert (await fleet.metrics(home.name)).total("outlast_rooms") == 0
-    assert (await fleet.metrics(successor.name)).total("outlast_rooms") == 1
+    assert (await fleet.metrics(home.name)).total("outlast_node_rooms") == 0
+    assert (await fleet.metrics(successor.name)).total("outlast_node_rooms") == 1
     nobody_disconnected(clients)
     await identities_are_single(clients)
 

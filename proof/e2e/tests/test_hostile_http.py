@@ -91,9 +91,11 @@ async def test_tokens_are_bounded_by_their_room_and_grants(
         ("CreateRoom", {"roomAdmin": True, "roomList": True}),
         ("ListRooms", {"roomAdmin": True, "roomCreate": True}),
     ):
-        # The admin grant is for another room; the body is not even protobuf.
+        # The admin grant is for another room, which only a body that can be read tells; where the
+        # grant itself is missing, the body is not even looked at.
         token = api.token(party.room + "-other", **grants)
-        for sent in (body, b"\xff\xff garbage"):
+        admin = method == "ListParticipants" and "roomAdmin" in grants
+        for sent in (body,) if admin else (body, b"\xff\xff garbage"):
             status, _ = await api.raw(method, sent, token)
             assert status in (401, 403), f"{method} with {grants}: {status}"
         status, _ = await api.raw(method, body, None)

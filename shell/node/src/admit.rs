@@ -38,6 +38,7 @@ pub(crate) fn admit(
         .map_err(|error| Refusal::unauthorized(format!("invalid token: {error}")))?;
     check_claims(&claims)?;
     let request = parameter(query, "join_request")
+        .filter(|text| !text.is_empty())
         .ok_or_else(|| Refusal::bad("join_request is required"))
         .and_then(|text| {
             join_request::decode(&text).map_err(|error| Refusal::bad(error.to_string()))
