@@ -127,6 +127,8 @@ pub enum TransportEvent {
     Keys(SrtpKeys),
     /// ICE and DTLS are up.
     Connected,
+    /// The client has proved by an authenticated check that it is here; media may come from here.
+    Validated(Path),
     /// Datagrams go here from now on; from an authenticated check that nominates.
     Path(Path),
     /// The client opened a data channel with this label.
@@ -239,6 +241,7 @@ impl Transport {
         let Some(request) = request.filter(|_| answered == Some(from.address)) else { return };
         // The agent answers with success only what carried the right password.
         self.consent_at = now;
+        events.push(TransportEvent::Validated(from));
         if (request.nominates || self.path.is_none()) && self.path != Some(from) {
             self.path = Some(from);
             events.push(TransportEvent::Path(from));

@@ -111,17 +111,23 @@ impl Shard {
                 active: participant.speaking,
             };
             let room = participant.room;
-            let message =
-                Message::SpeakersChanged(proto::SpeakersChanged { speakers: vec![speaker] });
-            let Some(room) = self.rooms.get(room) else { continue };
-            let hears = |other: &Participant| {
-                other.subscriptions.values().any(|s| s.publisher == key && s.audio)
-            };
-            for member in room.members.values() {
-                if *member == key || self.participants.get(*member).is_some_and(hears) {
-                    self.tell(*member, message.clone(), out);
-                }
+            let speakers = proto::SpeakersChanged { speakers: vec![speaker] };
+            let message = Message::SpeakersChanged(speakers);
+            for listener in self.listeners(room, key) {
+                self.tell(listener, message.clone(), out);
             }
         }
+    }
+
+    /// A speaker and those who receive its sound.
+    fn listeners(&self, room: RoomKey, speaker: ParticipantKey) -> Vec<ParticipantKey> {
+        let hears = |other: &Participant| {
+            other.subscriptions.values().any(|s| s.publisher == speaker && s.audio)
+        };
+        let members = self.rooms.get(room).into_iter().flat_map(|room| room.members.values());
+        members
+            .copied()
+            .filter(|key| *key == speaker || self.participants.get(*key).is_some_and(hears))
+            .collect()
     }
 }

@@ -1,8 +1,10 @@
 //! The server API (`livekit.RoomService`) for rooms of this shard. Grants have been checked at the gateway.
 
 use outlast_livekit::{self as proto, Message as _};
-use outlast_model::{METADATA_BYTES_MAX, NAME_CHARS_MAX, RoomName, Time};
-use proto::{DisconnectReason, leave_request::Action, request_response::Reason, signal_response::Message};
+use outlast_model::{Generation, METADATA_BYTES_MAX, NAME_CHARS_MAX, RoomName, Time};
+use proto::{
+    DisconnectReason, leave_request::Action, request_response::Reason, signal_response::Message,
+};
 
 use crate::{
     announce::Reach,
@@ -22,17 +24,7 @@ impl Shard {
     pub(crate) fn api(&mut self, now: Time, request: ApiRequest, out: &mut Out) -> Answer {
         match request {
             ApiRequest::CreateRoom { request, generation } => {
-                let name = RoomName::from(request.name.as_str());
-                if request.name.is_empty() || request.name.chars().count() > NAME_CHARS_MAX {
-                    return fail("invalid_argument", format!("name: 1 to {NAME_CHARS_MAX} characters"));
-                }
-                if request.metadata.len() > METADATA_BYTES_MAX {
-                    return fail("invalid_argument", format!("metadata: over {METADATA_BYTES_MAX} bytes"));
-                }
-                match self.open_room(now, &name, generation, out) {
-                    Ok(key) => Ok(self.set_up_room(key, &request).encode_to_vec()),
-                    Err(_) => fail("unavailable", "the room was placed anew: ask again"),
-                }
+                self.create_room(now, &request, generation, out)
             }
             ApiRequest::ListRooms(request) => {
                 let asked = |name: &RoomName| {
@@ -75,18 +67,44 @@ impl Shard {
                 Ok(proto::SendDataResponse {}.encode_to_vec())
             }
             ApiRequest::UpdateParticipant(request) => self.update_participant(request, out),
-            ApiRequest::UpdateRoomMetadata(request) => {
-                let key = self.room_by_name(&request.room)?;
-                if request.metadata.len() > METADATA_BYTES_MAX {
-                    return fail("invalid_argument", format!("metadata: over {METADATA_BYTES_MAX} bytes"));
-                }
-                self.rooms[key].metadata = request.metadata;
-                let room = self.room_info(key);
-                let update = Message::RoomUpdate(proto::RoomUpdate { room: Some(room.clone()) });
-                self.tell_room(key, &update, None, out);
-                Ok(room.encode_to_vec())
-            }
+            ApiRequest::UpdateRoomMetadata(request) => self.update_room_metadata(request, out),
         }
+    }
+
+    fn create_room(
+        &mut self,
+        now: Time,
+        request: &proto::CreateRoomRequest,
+        generation: Generation,
+        out: &mut Out,
+    ) -> Answer {
+        let name = RoomName::from(request.name.as_str());
+        if request.name.is_empty() || request.name.chars().count() > NAME_CHARS_MAX {
+            return fail("invalid_argument", format!("name: 1 to {NAME_CHARS_MAX} characters"));
+        }
+        if request.metadata.len() > METADATA_BYTES_MAX {
+            return fail("invalid_argument", format!("metadata: over {METADATA_BYTES_MAX} bytes"));
+        }
+        match self.open_room(now, &name, generation, out) {
+            Ok(key) => Ok(self.set_up_room(key, request).encode_to_vec()),
+            Err(_) => fail("unavailable", "the room was placed anew: ask again"),
+        }
+    }
+
+    fn update_room_metadata(
+        &mut self,
+        request: proto::UpdateRoomMetadataRequest,
+        out: &mut Out,
+    ) -> Answer {
+        let key = self.room_by_name(&request.room)?;
+        if request.metadata.len() > METADATA_BYTES_MAX {
+            return fail("invalid_argument", format!("metadata: over {METADATA_BYTES_MAX} bytes"));
+        }
+        self.rooms[key].metadata = request.metadata;
+        let room = self.room_info(key);
+        let update = Message::RoomUpdate(proto::RoomUpdate { room: Some(room.clone()) });
+        self.tell_room(key, &update, None, out);
+        Ok(room.encode_to_vec())
     }
 
     fn room_by_name(&self, name: &str) -> Result<RoomKey, ApiError> {
@@ -134,11 +152,16 @@ impl Shard {
         }
         let told = proto::MuteTrackRequest { sid: request.track_sid.clone(), muted: true };
         self.tell(key, Message::Mute(told), out);
-        let track = self.participants[key].track(&request.track_sid).map(|track| track.info.clone());
+        let track =
+            self.participants[key].track(&request.track_sid).map(|track| track.info.clone());
         Ok(proto::MuteRoomTrackResponse { track }.encode_to_vec())
     }
 
-    fn update_participant(&mut self, request: proto::UpdateParticipantRequest, out: &mut Out) -> Answer {
+    fn update_participant(
+        &mut self,
+        request: proto::UpdateParticipantRequest,
+        out: &mut Out,
+    ) -> Answer {
         let key = self.member(&request.room, &request.identity)?;
         let set = self.set_metadata(key, &request.name, &request.metadata, &request.attributes);
         if set != Reason::Ok {

@@ -181,7 +181,11 @@ impl Shard {
             sequence: routing.sequence,
             to,
             metrics: routing.value == VALUE_METRICS,
-            packet: stamp(&legacy_stamp(bytes, routing.value, shown_sid, &identity), shown_sid, &identity),
+            packet: stamp(
+                &legacy_stamp(bytes, routing.value, shown_sid, &identity),
+                shown_sid,
+                &identity,
+            ),
         };
         let room = participant.room;
         self.relay(now, room, kept, reliable, out);
@@ -205,8 +209,12 @@ impl Shard {
             return;
         }
         let reliable = request.kind == i32::from(data_packet::Kind::Reliable);
-        let user =
-            UserPacket { payload: request.data, topic: request.topic, nonce: request.nonce, ..Default::default() };
+        let user = UserPacket {
+            payload: request.data,
+            topic: request.topic,
+            nonce: request.nonce,
+            ..Default::default()
+        };
         let packet = proto::DataPacket {
             destination_identities: to.clone(),
             value: Some(data_packet::Value::User(user)),
@@ -372,7 +380,9 @@ mod tests {
         let stamped = stamp(&legacy_stamp(&bytes, VALUE_USER, "PA_1", "alice"), "PA_1", "alice");
         let seen = proto::DataPacket::decode(&stamped[..]).expect("still a packet");
         assert_eq!((&*seen.participant_identity, &*seen.participant_sid), ("alice", "PA_1"));
-        let Some(data_packet::Value::User(user)) = seen.value else { panic!("still a user packet") };
+        let Some(data_packet::Value::User(user)) = seen.value else {
+            panic!("still a user packet")
+        };
         assert_eq!(user.payload, b"hello");
         let inner = user.participant_identity;
         assert_eq!(inner, "alice");

@@ -108,7 +108,7 @@ pub struct Join {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the variants are LiveKit's methods, documented there")]
 pub enum ApiRequest {
-    CreateRoom { request: proto::CreateRoomRequest, generation: Generation },
+    CreateRoom { request: Box<proto::CreateRoomRequest>, generation: Generation },
     ListRooms(proto::ListRoomsRequest),
     DeleteRoom(proto::DeleteRoomRequest),
     ListParticipants(proto::ListParticipantsRequest),

@@ -67,9 +67,10 @@ impl Shard {
             self.remove(key, proto::DisconnectReason::JoinFailure, out);
             return;
         }
-        let silent = participant.link.as_ref().is_some_and(|link| {
-            link.connected && !link.transport.has_consent(now)
-        });
+        let silent = participant
+            .link
+            .as_ref()
+            .is_some_and(|link| link.connected && !link.transport.has_consent(now));
         match participant.lost_at {
             Some(lost_at) if now.since(lost_at) >= RESUME_SPAN => {
                 self.remove(key, proto::DisconnectReason::ConnectionTimeout, out);

@@ -73,9 +73,9 @@ impl Shard {
             room.members.remove(&participant.identity);
         }
         let members: Vec<_> = room.members.values().copied().collect();
-        let kept = members
-            .iter()
-            .any(|member| self.participants.get(*member).is_some_and(|other| !other.is_dependent()));
+        let kept = members.iter().any(|member| {
+            self.participants.get(*member).is_some_and(|other| !other.is_dependent())
+        });
         if !kept && room.idle_since.is_none() {
             room.idle_since = Some(now);
         }

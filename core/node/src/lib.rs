@@ -11,16 +11,16 @@ mod room;
 mod shard;
 
 // In the order of a participant's life.
+mod announce;
+mod api;
+mod data;
+mod housekeeping;
 mod join;
+mod leave;
 mod negotiate;
 mod publish;
-mod subscribe;
-mod announce;
-mod data;
 mod signal;
-mod leave;
-mod api;
-mod housekeeping;
+mod subscribe;
 
 pub use door::{ApiError, ApiRequest, Command, Join, Out, ShardConfig, ShardStats, Told};
 pub use shard::Shard;

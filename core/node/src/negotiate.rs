@@ -15,7 +15,7 @@ use rand::RngExt as _;
 
 use crate::{
     door::Out,
-    participant::{Link, ParticipantKey, Parked, SectionUse, SendingUse},
+    participant::{Link, Parked, ParticipantKey, SectionUse, SendingUse},
     shard::Shard,
 };
 
@@ -64,8 +64,11 @@ impl Shard {
         participant.negotiation.version += 1;
         self.plane.set_extensions(participant.peer, extension_ids(&offer));
         self.release_sections(key, &offer, out);
-        let sections: Vec<AnswerSection> =
-            offer.sections.iter().map(|section| self.answer_section(now, key, section, out)).collect();
+        let sections: Vec<AnswerSection> = offer
+            .sections
+            .iter()
+            .map(|section| self.answer_section(now, key, section, out))
+            .collect();
         let answer = proto::SessionDescription {
             r#type: "answer".to_owned(),
             sdp: outlast_sdp::write_answer(&offer, &self.local(key), &sections),
@@ -104,7 +107,8 @@ impl Shard {
                 local: local.clone(),
                 remote,
                 connected: false,
-                address: None,
+                path: None,
+                validated: Vec::new(),
                 timer_at: None,
             });
         }
@@ -151,7 +155,9 @@ impl Shard {
                 Some(SectionUse::Parked(_)) if !sends => {
                     self.participants[key].negotiation.uses.remove(&section.mid);
                 }
-                Some(SectionUse::Publishes(sid)) if !sends || self.is_replaced(key, sid, section) => {
+                Some(SectionUse::Publishes(sid))
+                    if !sends || self.is_replaced(key, sid, section) =>
+                {
                     let sid = sid.clone();
                     self.participants[key].negotiation.uses.remove(&section.mid);
                     self.unpublish(key, &sid, out);
@@ -181,7 +187,8 @@ impl Shard {
             send: None,
             recv_rids: Vec::new(),
         };
-        if section.rejected || matches!(section.kind, SectionKind::Application | SectionKind::Other) {
+        if section.rejected || matches!(section.kind, SectionKind::Application | SectionKind::Other)
+        {
             return idle(Direction::Inactive, (Vec::new(), Vec::new()));
         }
         if section.direction.sends() {
@@ -260,7 +267,9 @@ impl Shard {
             let (sid, publisher) = participant
                 .subscriptions
                 .iter()
-                .find(|(_, subscription)| subscription.sending.is_none() && subscription.audio == audio)
+                .find(|(_, subscription)| {
+                    subscription.sending.is_none() && subscription.audio == audio
+                })
                 .map(|(sid, subscription)| (sid.clone(), subscription.publisher))?;
             let source = self.participants.get(publisher);
             let track = source.and_then(|publisher| publisher.track(sid.as_str()));

@@ -1,9 +1,11 @@
 //! One joined client: who it is, what it publishes and receives, how it is reached.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use outlast_livekit as proto;
-use outlast_media::{Channel, Credentials, PeerKey, PublicationKey, SubscriptionKey, Transport, Wanted};
+use outlast_media::{
+    Channel, Credentials, Path, PeerKey, PublicationKey, SubscriptionKey, Transport, Wanted,
+};
 use outlast_model::{Identity, ParticipantSid, SessionId, Time, TrackSid};
 use outlast_sdp::{Codec, Direction, Extension, Offer, Section, SectionKind};
 use outlast_token::Claims;
@@ -20,6 +22,9 @@ new_key_type! {
 pub(crate) const TRACKS_PENDING_MAX: usize = 20;
 /// Most published tracks per participant.
 pub(crate) const TRACKS_MAX: usize = 64;
+
+/// Most addresses that one client may be found under at a time.
+pub(crate) const ADDRESSES_MAX: usize = 8;
 
 /// One joined client.
 pub(crate) struct Participant {
@@ -66,8 +71,10 @@ pub(crate) struct Link {
     pub(crate) remote: Credentials,
     /// ICE and DTLS have been up.
     pub(crate) connected: bool,
-    /// Address under which the shard finds this participant.
-    pub(crate) address: Option<std::net::SocketAddr>,
+    /// Where datagrams are sent to.
+    pub(crate) path: Option<Path>,
+    /// Addresses that the client has proved to be its own, the latest last; media is taken from these alone.
+    pub(crate) validated: Vec<SocketAddr>,
     /// When the shard has promised to wake the transport.
     pub(crate) timer_at: Option<Time>,
 }
@@ -172,6 +179,26 @@ pub(crate) struct Channels {
     pub(crate) data_track: Option<Channel>,
 }
 
+impl Channels {
+    pub(crate) fn opened(&mut self, channel: Channel, label: &str) {
+        match label {
+            "_reliable" => self.reliable = Some(channel),
+            "_lossy" => self.lossy = Some(channel),
+            "_data_track" => self.data_track = Some(channel),
+            // Channels that applications open by themselves have no receiver.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn closed(&mut self, channel: Channel) {
+        for slot in [&mut self.reliable, &mut self.lossy, &mut self.data_track] {
+            if *slot == Some(channel) {
+                *slot = None;
+            }
+        }
+    }
+}
+
 impl Participant {
     /// The participant as others see it; `state` is derived.
     pub(crate) fn info(&self, region: &str) -> proto::ParticipantInfo {
@@ -226,7 +253,9 @@ impl Participant {
             let named = allowed.participant_sid == other.sid.as_str()
                 || (!allowed.participant_identity.is_empty()
                     && allowed.participant_identity == other.identity.as_str());
-            named && (allowed.all_tracks || allowed.track_sids.iter().any(|sid| sid == track.as_str()))
+            named
+                && (allowed.all_tracks
+                    || allowed.track_sids.iter().any(|sid| sid == track.as_str()))
         })
     }
 }

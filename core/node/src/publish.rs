@@ -12,7 +12,8 @@ use crate::{
     announce::Reach,
     door::Out,
     participant::{
-        Bound, Parked, Participant, ParticipantKey, SectionUse, TRACKS_MAX, TRACKS_PENDING_MAX, Track,
+        Bound, Parked, Participant, ParticipantKey, SectionUse, TRACKS_MAX, TRACKS_PENDING_MAX,
+        Track,
     },
     shard::Shard,
 };
@@ -45,7 +46,8 @@ impl Shard {
         let sid = TrackSid::from(self.fresh_id(prefix));
         let info = track_info(&sid, source, &request);
         let cid = request.cid;
-        let response = proto::TrackPublishedResponse { cid: cid.clone(), track: Some(info.clone()) };
+        let response =
+            proto::TrackPublishedResponse { cid: cid.clone(), track: Some(info.clone()) };
         let Some(participant) = self.participants.get_mut(key) else { return };
         participant.tracks.push(Track { sid, cid, info, bound: None, live: false, heard: false });
         self.tell(key, Message::TrackPublished(response), out);
@@ -83,7 +85,8 @@ impl Shard {
         let Some(msid) = &section.msid else { return false };
         let names = |other: &Track| other.cid == msid.track || other.cid == msid.stream;
         // Clients may rename what they send; only another announced track takes the section over.
-        !names(track) && participant.tracks.iter().any(|other| other.bound.is_none() && names(other))
+        !names(track)
+            && participant.tracks.iter().any(|other| other.bound.is_none() && names(other))
     }
 
     /// Binds parked sections to announced tracks.
@@ -146,7 +149,9 @@ impl Shard {
     /// Ends a published track.
     pub(crate) fn unpublish(&mut self, key: ParticipantKey, sid: &TrackSid, out: &mut Out) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        let Some(at) = participant.tracks.iter().position(|track| track.sid == *sid) else { return };
+        let Some(at) = participant.tracks.iter().position(|track| track.sid == *sid) else {
+            return;
+        };
         let track = participant.tracks.remove(at);
         if let Some(bound) = track.bound {
             participant.negotiation.uses.remove(&bound.mid);
@@ -159,7 +164,13 @@ impl Shard {
     }
 
     /// Mutes or unmutes; media stops or goes on by itself, the others are told.
-    pub(crate) fn mute(&mut self, key: ParticipantKey, sid: &str, muted: bool, out: &mut Out) -> bool {
+    pub(crate) fn mute(
+        &mut self,
+        key: ParticipantKey,
+        sid: &str,
+        muted: bool,
+        out: &mut Out,
+    ) -> bool {
         let Some(participant) = self.participants.get_mut(key) else { return false };
         let Some(track) = participant.track_mut(sid) else { return false };
         track.info.muted = muted;
@@ -257,9 +268,8 @@ fn mime_type(audio: bool, codec: &str) -> String {
 /// The announced track that a section carries: by its ids, else the oldest of its kind that waits.
 fn matching(participant: &Participant, section: &Section) -> Option<usize> {
     let audio = section.kind == SectionKind::Audio;
-    let waits = |track: &Track| {
-        track.bound.is_none() && (track.info.r#type() == TrackType::Audio) == audio
-    };
+    let waits =
+        |track: &Track| track.bound.is_none() && (track.info.r#type() == TrackType::Audio) == audio;
     let position = |named: &dyn Fn(&Track) -> bool| {
         participant.tracks.iter().position(|track| waits(track) && named(track))
     };
@@ -283,8 +293,7 @@ fn bind(track: &mut Track, parked: Parked, publication: outlast_media::Publicati
         codec.mid = parked.section.mid.clone();
         codec.sdp_cid = parked.section.msid.map(|msid| msid.track).unwrap_or_default();
     }
-    track.bound =
-        Some(Bound { mid: parked.section.mid, codecs: parked.codecs, publication });
+    track.bound = Some(Bound { mid: parked.section.mid, codecs: parked.codecs, publication });
 }
 
 fn publication(track: &Track, parked: &Parked) -> PublicationConfig {

@@ -18,7 +18,7 @@ use slotmap::{SecondaryMap, SlotMap};
 use crate::{
     door::{Command, Out, ShardConfig, ShardStats, Told},
     housekeeping::{self, Drain},
-    participant::{Participant, ParticipantKey},
+    participant::{ADDRESSES_MAX, Participant, ParticipantKey},
     room::{Room, RoomKey},
 };
 
@@ -109,24 +109,45 @@ impl Shard {
             self.stats.strays += 1;
             return;
         };
+        let from = Path { socket, address: source };
         self.isolated(key, out, |shard, out| {
             if bytes.first().is_some_and(|first| *first >= 128) {
-                if let Some(participant) = shard.participants.get(key) {
-                    shard.plane.receive(now, participant.peer, bytes);
-                }
-                return;
+                shard.media(now, key, from, bytes);
+            } else {
+                shard.transport_datagram(now, key, from, bytes, out);
             }
-            let from = Path { socket, address: source };
-            let Some(local) = shard.local_address(socket) else { return };
-            let mut events = std::mem::take(&mut shard.transport_events);
-            if let Some(link) = shard.participants.get_mut(key).and_then(|p| p.link.as_mut()) {
-                let to = &mut out.batch;
-                let path = (from, local);
-                link.transport.datagram(&shard.context, now, path, bytes, to, &mut events);
-            }
-            shard.transport_events = events;
-            shard.after_transport(now, key, out);
         });
+    }
+
+    fn media(&mut self, now: Time, key: ParticipantKey, from: Path, bytes: &mut [u8]) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if !self.plane.receive(now, participant.peer, bytes) {
+            return;
+        }
+        // A client that restarts ICE or changes networks sends from the pair it has chosen before it says so in a check.
+        let Some(link) = &mut participant.link else { return };
+        if link.path.is_some_and(|path| path != from) {
+            link.path = Some(from);
+            self.plane.set_path(participant.peer, Some(from));
+        }
+    }
+
+    fn transport_datagram(
+        &mut self,
+        now: Time,
+        key: ParticipantKey,
+        from: Path,
+        bytes: &[u8],
+        out: &mut Out,
+    ) {
+        let Some(local) = self.local_address(from.socket) else { return };
+        let mut events = std::mem::take(&mut self.transport_events);
+        if let Some(link) = self.participants.get_mut(key).and_then(|p| p.link.as_mut()) {
+            let to = &mut out.batch;
+            link.transport.datagram(&self.context, now, (from, local), bytes, to, &mut events);
+        }
+        self.transport_events = events;
+        self.after_transport(now, key, out);
     }
 
     /// Takes one command.
@@ -196,7 +217,10 @@ impl Shard {
     /// When [`Shard::wake`] wants to be called next.
     pub fn wake_at(&self) -> Time {
         let transport = self.timers.peek().map(|Reverse((at, _))| *at);
-        [transport, self.plane.wake_at()].into_iter().flatten().fold(self.housekeeping_at, Time::min)
+        [transport, self.plane.wake_at()]
+            .into_iter()
+            .flatten()
+            .fold(self.housekeeping_at, Time::min)
     }
 
     /// Counters and gauges, as of now.
@@ -262,38 +286,21 @@ impl Shard {
                     self.media_lost(now, key, out);
                 }
             }
+            TransportEvent::Validated(path) => self.validated(key, path),
             TransportEvent::Path(path) => {
-                if let Some(link) = &mut participant.link
-                    && let Some(old) = link.address.replace(path.address)
-                {
-                    self.by_address.remove(&old);
+                if let Some(link) = &mut participant.link {
+                    link.path = Some(path);
                 }
-                // Whoever was here before has no authenticated claim on the address any more.
-                self.by_address.insert(path.address, key);
                 self.plane.set_path(peer, Some(path));
             }
             TransportEvent::Connected => self.connected(now, key, out),
             TransportEvent::ChannelOpen(channel, label) => {
-                match label.as_str() {
-                    "_reliable" => participant.channels.reliable = Some(channel),
-                    "_lossy" => participant.channels.lossy = Some(channel),
-                    "_data_track" => participant.channels.data_track = Some(channel),
-                    _ => return,
-                }
-                if label == "_reliable" {
+                participant.channels.opened(channel, &label);
+                if participant.channels.reliable == Some(channel) {
                     self.replay(now, key, out);
                 }
             }
-            TransportEvent::ChannelClosed(channel) => {
-                let channels = &mut participant.channels;
-                for slot in
-                    [&mut channels.reliable, &mut channels.lossy, &mut channels.data_track]
-                {
-                    if *slot == Some(channel) {
-                        *slot = None;
-                    }
-                }
-            }
+            TransportEvent::ChannelClosed(channel) => participant.channels.closed(channel),
             TransportEvent::Message { channel, bytes } => {
                 self.data_message(now, key, channel, &bytes, out);
             }
@@ -306,8 +313,26 @@ impl Shard {
         self.by_peer.remove(participant.peer);
         let Some(link) = &participant.link else { return };
         self.by_ufrag.remove(&link.local.ufrag);
-        if let Some(address) = link.address {
-            self.by_address.remove(&address);
+        for address in &link.validated {
+            self.by_address.remove(address);
+        }
+    }
+
+    /// The client is at this address: what comes from there is its own from now on.
+    fn validated(&mut self, key: ParticipantKey, path: Path) {
+        // Whoever was here before has no authenticated claim on the address any more.
+        if self.by_address.insert(path.address, key) == Some(key) {
+            return;
+        }
+        let Some(link) = self.participants.get_mut(key).and_then(|p| p.link.as_mut()) else {
+            return;
+        };
+        link.validated.push(path.address);
+        if link.validated.len() > ADDRESSES_MAX {
+            let oldest = link.validated.remove(0);
+            if self.by_address.get(&oldest) == Some(&key) {
+                self.by_address.remove(&oldest);
+            }
         }
     }
 
@@ -352,8 +377,7 @@ impl Shard {
         };
         // Acted on after the batch: the caller is in the middle of a room.
         let mut events = Vec::new();
-        let sent =
-            link.transport.send(&self.context, now, channel, bytes, (batch, &mut events));
+        let sent = link.transport.send(&self.context, now, channel, bytes, (batch, &mut events));
         self.late_events.extend(events.into_iter().map(|event| (key, event)));
         self.schedule(now, key);
         sent

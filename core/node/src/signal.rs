@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use outlast_livekit::{self as proto, Message as _};
 use outlast_model::{ATTRIBUTES_BYTES_MAX, METADATA_BYTES_MAX, NAME_CHARS_MAX, SessionId, Time};
 use proto::{
-    DisconnectReason, leave_request::Action, request_response::Reason, signal_request, signal_response,
-    simulate_scenario::Scenario,
+    DisconnectReason, leave_request::Action, request_response::Reason, signal_request,
+    signal_response, simulate_scenario::Scenario,
 };
 use signal_response::Message;
 
@@ -29,7 +29,8 @@ impl Shard {
         bytes: &[u8],
         out: &mut Out,
     ) {
-        let Ok(proto::SignalRequest { message: Some(message) }) = proto::SignalRequest::decode(bytes)
+        let Ok(proto::SignalRequest { message: Some(message) }) =
+            proto::SignalRequest::decode(bytes)
         else {
             return;
         };
@@ -40,19 +41,14 @@ impl Shard {
         match message {
             Request::Offer(description) => self.offer_message(now, key, &description, out),
             Request::AddTrack(request) => self.add_track(key, request, out),
-            Request::Mute(request) => {
-                if !self.mute(key, &request.sid, request.muted, out) {
-                    let about = proto::request_response::Request::Mute(request);
-                    self.respond(key, 0, Reason::NotFound, Some(about), out);
-                }
-            }
+            Request::Mute(request) => self.mute_own(key, request, out),
             Request::Subscription(request) => self.update_subscription(key, &request, out),
             Request::TrackSetting(request) => self.track_setting(key, &request),
             Request::SubscriptionPermission(request) => {
                 self.subscription_permission(key, request, out);
             }
             Request::Leave(_) => self.remove(key, DisconnectReason::ClientInitiated, out),
-            Request::Ping(sent) => self.pong(now, key, sent, out),
+            Request::Ping(_) => self.tell(key, Message::Pong(millis(self.unix(now))), out),
             Request::PingReq(ping) => {
                 let timestamp = millis(self.unix(now));
                 let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp };
@@ -76,8 +72,12 @@ impl Shard {
         }
     }
 
-    fn pong(&self, now: Time, key: ParticipantKey, _sent: i64, out: &mut Out) {
-        self.tell(key, Message::Pong(millis(self.unix(now))), out);
+    fn mute_own(&mut self, key: ParticipantKey, request: proto::MuteTrackRequest, out: &mut Out) {
+        let known = self.mute(key, &request.sid, request.muted, out);
+        if !known {
+            let about = proto::request_response::Request::Mute(request);
+            self.respond(key, 0, Reason::NotFound, Some(about), out);
+        }
     }
 
     fn respond(
@@ -151,7 +151,9 @@ impl Shard {
         out: &mut Out,
         change: impl FnOnce(&mut proto::TrackInfo),
     ) {
-        let Some(track) = self.participants.get_mut(key).and_then(|p| p.track_mut(sid)) else { return };
+        let Some(track) = self.participants.get_mut(key).and_then(|p| p.track_mut(sid)) else {
+            return;
+        };
         change(&mut track.info);
         if track.live {
             self.announce(key, Reach::Others, out);

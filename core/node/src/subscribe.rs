@@ -63,7 +63,9 @@ impl Shard {
         else {
             return false;
         };
-        let Some(track) = source.track(sid.as_str()).filter(|track| track.live) else { return false };
+        let Some(track) = source.track(sid.as_str()).filter(|track| track.live) else {
+            return false;
+        };
         if !participant.permission.can_subscribe
             || !source.lets(participant, sid)
             || participant.subscriptions.len() >= SUBSCRIPTIONS_MAX
@@ -73,7 +75,8 @@ impl Shard {
         if participant.subscriptions.contains_key(sid) {
             return true;
         }
-        let quality = if participant.adaptive_stream { VideoQuality::Low } else { VideoQuality::High };
+        let quality =
+            if participant.adaptive_stream { VideoQuality::Low } else { VideoQuality::High };
         let (width, height) = size_of(&track.info, quality);
         let audio = track.info.r#type() == TrackType::Audio;
         let wanted = Wanted { enabled: true, width, height };
@@ -119,44 +122,56 @@ impl Shard {
         for sid in request.track_sids.iter().chain(in_groups) {
             let sid = TrackSid::from(sid.as_str());
             let Some(participant) = self.participants.get_mut(key) else { return };
-            if !request.subscribe {
-                if participant.declined.len() < SUBSCRIPTIONS_MAX {
-                    participant.declined.insert(sid.clone(), ());
-                }
-                self.unsubscribe(key, &sid);
+            if request.subscribe {
+                participant.declined.remove(&sid);
+                self.subscribe_by_sid(key, &sid, out);
                 continue;
             }
-            participant.declined.remove(&sid);
-            let room = participant.room;
-            let Some(publisher) = self.publisher_of(room, &sid) else {
+            if participant.declined.len() < SUBSCRIPTIONS_MAX {
+                participant.declined.insert(sid.clone(), ());
+            }
+            self.unsubscribe(key, &sid);
+        }
+    }
+
+    fn subscribe_by_sid(&mut self, key: ParticipantKey, sid: &TrackSid, out: &mut Out) {
+        let room = self.participants.get(key).map(|participant| participant.room);
+        match room.and_then(|room| self.publisher_of(room, sid)) {
+            Some(publisher) if publisher != key => {
+                self.subscribe(key, publisher, sid);
+            }
+            Some(_) => {}
+            None => {
                 let response = proto::SubscriptionResponse {
                     track_sid: sid.to_string(),
                     err: SubscriptionError::SeTrackNotfound.into(),
                 };
                 self.tell(key, Message::SubscriptionResponse(response), out);
-                continue;
-            };
-            if publisher != key {
-                self.subscribe(key, publisher, &sid);
             }
         }
     }
 
     fn publisher_of(&self, room: crate::room::RoomKey, sid: &TrackSid) -> Option<ParticipantKey> {
         let members = self.rooms.get(room)?.members.values();
-        members
-            .copied()
-            .find(|key| self.participants.get(*key).is_some_and(|p| p.track(sid.as_str()).is_some()))
+        members.copied().find(|key| {
+            self.participants.get(*key).is_some_and(|p| p.track(sid.as_str()).is_some())
+        })
     }
 
     /// `track_setting`: what the client shows, and how large.
-    pub(crate) fn track_setting(&mut self, key: ParticipantKey, request: &proto::UpdateTrackSettings) {
+    pub(crate) fn track_setting(
+        &mut self,
+        key: ParticipantKey,
+        request: &proto::UpdateTrackSettings,
+    ) {
         let now = self.clock;
         for sid in &request.track_sids {
             let Some(participant) = self.participants.get(key) else { return };
             let Some(subscription) = participant.subscriptions.get(sid.as_str()) else { continue };
             let publisher = self.participants.get(subscription.publisher);
-            let Some(track) = publisher.and_then(|publisher| publisher.track(sid)) else { continue };
+            let Some(track) = publisher.and_then(|publisher| publisher.track(sid)) else {
+                continue;
+            };
             let (width, height) = match (request.width, request.height) {
                 (0, 0) => size_of(&track.info, request.quality()),
                 size => size,
@@ -167,7 +182,9 @@ impl Shard {
                 height,
             };
             let participant = &mut self.participants[key];
-            let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) else { continue };
+            let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) else {
+                continue;
+            };
             subscription.wanted = wanted;
             if let Some(sending) = &subscription.sending {
                 self.plane.set_wanted(now, sending.key, wanted);
@@ -188,20 +205,11 @@ impl Shard {
         let sids: Vec<_> =
             participant.tracks.iter().filter(|t| t.live).map(|track| track.sid.clone()).collect();
         let Some(room) = self.rooms.get(participant.room) else { return };
-        let members: Vec<_> = room.members.values().copied().filter(|other| *other != key).collect();
+        let members: Vec<_> =
+            room.members.values().copied().filter(|other| *other != key).collect();
         for member in members {
             for sid in &sids {
-                let Some(other) = self.participants.get(member) else { continue };
-                let allowed = self.participants.get(key).is_some_and(|p| p.lets(other, sid));
-                let subscribed = other.subscriptions.contains_key(sid);
-                let wishes = other.auto_subscribe && !other.declined.contains_key(sid);
-                if allowed && !subscribed && wishes {
-                    self.subscribe(member, key, sid);
-                } else if !allowed && subscribed {
-                    self.unsubscribe(member, sid);
-                } else {
-                    continue;
-                }
+                let Some(allowed) = self.apply_permission(member, key, sid) else { continue };
                 let update = proto::SubscriptionPermissionUpdate {
                     participant_sid: publisher_sid.clone(),
                     track_sid: sid.to_string(),
@@ -212,6 +220,27 @@ impl Shard {
         }
     }
 
+    /// Ends or begins what a publisher's permission now forbids or allows one subscriber; `None` is no change.
+    fn apply_permission(
+        &mut self,
+        member: ParticipantKey,
+        publisher: ParticipantKey,
+        sid: &TrackSid,
+    ) -> Option<bool> {
+        let other = self.participants.get(member)?;
+        let allowed = self.participants.get(publisher)?.lets(other, sid);
+        let subscribed = other.subscriptions.contains_key(sid);
+        let wishes = other.auto_subscribe && !other.declined.contains_key(sid);
+        match (allowed, subscribed) {
+            (true, false) if wishes => {
+                self.subscribe(member, publisher, sid);
+            }
+            (false, true) => self.unsubscribe(member, sid),
+            _ => return None,
+        }
+        Some(allowed)
+    }
+
     /// Tells a publisher once that somebody receives its track.
     pub(crate) fn first_heard(&mut self, publisher: ParticipantKey, sid: &TrackSid, out: &mut Out) {
         let source = self.participants.get_mut(publisher);
@@ -219,7 +248,8 @@ impl Shard {
         if std::mem::replace(&mut track.heard, true) {
             return;
         }
-        let message = Message::TrackSubscribed(proto::TrackSubscribed { track_sid: sid.to_string() });
+        let message =
+            Message::TrackSubscribed(proto::TrackSubscribed { track_sid: sid.to_string() });
         self.tell(publisher, message, out);
     }
 }

@@ -66,9 +66,7 @@ fn audio_and_video_reach_the_other_one_without_a_gap() {
     let (mut world, alice, bob) = two();
     let audio = world.publish(alice, MediaKind::Audio, "mic");
     let video = world.publish(alice, MediaKind::Video, "cam");
-    world.until("bob has sections for both", |world| {
-        world.clients[bob].tracks_by_mid().len() == 2
-    });
+    world.until("bob has sections for both", |world| world.clients[bob].tracks_by_mid().len() == 2);
     for sequence in 0..100 {
         world.write(alice, audio, 1000 + sequence, &[0xAB; 80]);
         // A VP8 key frame's first bytes, so that forwarding may begin with it.
@@ -117,9 +115,7 @@ fn unpublishing_frees_the_section_for_the_next_track() {
     world.until("bob receives", |world| world.clients[bob].tracks_by_mid().len() == 1);
     let before = world.clients[bob].tracks_by_mid();
     world.stop(alice, mid);
-    world.until("bob's section is inactive", |world| {
-        world.clients[bob].tracks_by_mid().is_empty()
-    });
+    world.until("bob's section is inactive", |world| world.clients[bob].tracks_by_mid().is_empty());
     let info = world.clients[bob].updates().pop().expect("updates");
     assert!(info.tracks.is_empty(), "bob was told");
     world.publish(alice, MediaKind::Audio, "mic2");
@@ -183,7 +179,8 @@ fn the_newer_session_of_an_identity_wins_and_no_late_update_removes_it() {
     let new_sid = world.clients[again].sid();
     let about: Vec<_> =
         world.clients[bob].updates().into_iter().filter(|info| info.identity == "alice").collect();
-    let switched = about.iter().position(|info| info.sid == new_sid).expect("bob knows the new one");
+    let switched =
+        about.iter().position(|info| info.sid == new_sid).expect("bob knows the new one");
     assert!(about[switched..].iter().all(|info| info.sid != old_sid), "{about:?}");
     assert!(about.iter().all(|info| info.state() != State::Disconnected));
 }
@@ -378,7 +375,9 @@ fn the_server_api_sees_and_changes_the_room() {
     assert_eq!(leave.reason(), DisconnectReason::ParticipantRemoved);
     let gone = world.api(ApiRequest::GetParticipant(who)).expect_err("gone");
     assert_eq!(gone.code, "not_found");
-    world.api(ApiRequest::DeleteRoom(proto::DeleteRoomRequest { room: "room".into() })).expect("ok");
+    world
+        .api(ApiRequest::DeleteRoom(proto::DeleteRoomRequest { room: "room".into() }))
+        .expect("ok");
     assert_eq!(world.clients[alice].leave().expect("told").reason(), DisconnectReason::RoomDeleted);
     assert!(world.told.iter().any(|told| matches!(told, Told::RoomClosed { .. })));
 }

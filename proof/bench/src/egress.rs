@@ -13,7 +13,10 @@ use outlast_model::Time;
 use outlast_runtime::{Run, UdpSender, UdpSocketSet, thread_cpu_time};
 use socket2::SockRef;
 
-use crate::median::{median, nanos_per_unit, per_unit};
+use crate::{
+    findings::{Bound, Finding},
+    median::{median, nanos_per_unit, per_unit},
+};
 
 /// Bytes of a protected packet without IP and UDP headers.
 const PACKET: usize = 1_100;
@@ -29,23 +32,28 @@ const SSRC: u32 = 7;
 /// RTP header with the transport-wide number, as the plane writes it.
 const HEADER: usize = 20;
 const TAG: usize = 16;
+/// From the prototype: cost of a forwarded packet, in floors.
+const EXPECTED: f64 = 1.6;
 
 /// Prints the table.
-pub(crate) fn run() {
+pub(crate) fn run() -> Vec<Finding> {
     println!("egress: {PACKET}-byte packets, {FRAME} to each subscriber in a row, one thread");
     println!("        ns of CPU time per packet, medians of {ROUNDS} rounds, {PROFILE:?}");
     println!(
         "{:>11} {:>7} {:>7} {:>7} {:>9} {:>9} {:>7} {:>12}",
         "subscribers", "seal", "send", "floor", "ingress", "egress", "x floor", "packets/s"
     );
+    let mut findings = Vec::new();
     for subscribers in SUBSCRIBERS {
         for gso in [true, false] {
-            table_line(subscribers, gso);
+            let finding = table_line(subscribers, gso);
+            findings.extend(gso.then_some(finding));
         }
     }
+    findings
 }
 
-fn table_line(subscribers: usize, gso: bool) {
+fn table_line(subscribers: usize, gso: bool) -> Finding {
     let mut scene = Scene::new(subscribers, gso);
     let mut figures: [Vec<f64>; 4] = Default::default();
     scene.egress(PACKETS_PER_ROUND);
@@ -64,6 +72,12 @@ fn table_line(subscribers: usize, gso: bool) {
         1e9 / egress,
         if gso { "sendmmsg + UDP_SEGMENT" } else { "sendmmsg" },
     );
+    Finding {
+        what: format!("x floor, {subscribers} subscribers"),
+        measured: egress / floor,
+        expected: Bound::AtMost(EXPECTED),
+        floor: format!("{:.0} of {:.0} packets/s and core", 1e9 / egress, 1e9 / floor),
+    }
 }
 
 /// Sealing alone: one warm buffer after the other, in place.

@@ -230,12 +230,30 @@ class Fleet:
 
     async def home(self) -> Process:
         """The one node that holds a room now."""
+        await self._fresh_metrics()
         holders = [
             node
-            for node in self.nodes()
-            if node.is_running()
-            and not node.is_frozen
-            and (await self.metrics(node.name)).total("outlast_node_rooms") > 0
+            for node in self._answering_nodes()
+            if (await self.metrics(node.name)).total("outlast_node_rooms") > 0
         ]
         assert len(holders) == 1, f"rooms are on {[n.name for n in holders]}, not on one node"
         return holders[0]
+
+    def _answering_nodes(self) -> list[Process]:
+        return [node for node in self.nodes() if node.is_running() and not node.is_frozen]
+
+    async def _fresh_metrics(self) -> None:
+        """Waits until every node has counted anew: shards report with their beats."""
+
+        async def beats() -> dict[str, float]:
+            names = [node.name for node in self._answering_nodes()]
+            return {n: (await self.metrics(n)).total("outlast_node_beats") for n in names}
+
+        before = await beats()
+
+        async def counted() -> str | None:
+            now = await beats()
+            late = [n for n in now if now[n] < before.get(n, 0) + 2]
+            return f"{late} have not beaten twice" if late else None
+
+        await until("fresh metrics", counted)

@@ -82,7 +82,7 @@ fn decode(method: &str, body: &[u8], generation: Generation) -> Result<ApiReques
     within(body, CLIENT_MESSAGE_LIMITS)
         .map_err(|scan| error("invalid_argument", scan.to_string()))?;
     Ok(match method {
-        "CreateRoom" => ApiRequest::CreateRoom { request: parse(body)?, generation },
+        "CreateRoom" => ApiRequest::CreateRoom { request: Box::new(parse(body)?), generation },
         "ListRooms" => ApiRequest::ListRooms(parse(body)?),
         "DeleteRoom" => ApiRequest::DeleteRoom(parse(body)?),
         "ListParticipants" => ApiRequest::ListParticipants(parse(body)?),

@@ -17,27 +17,28 @@ const ASKED_MAX: usize = 4_096;
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
 impl Plane {
-    pub(super) fn receive_rtcp(&mut self, now: Time, key: PeerKey, datagram: &mut [u8]) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
+    pub(super) fn receive_rtcp(&mut self, now: Time, key: PeerKey, datagram: &mut [u8]) -> bool {
+        let Some(peer) = self.peers.get_mut(key) else { return false };
         let Some(opener) = &mut peer.opener else {
             self.counters.dropped.no_keys += 1;
-            return;
+            return false;
         };
         let length = match opener.rtcp(datagram) {
             Ok(length) => length,
             Err(OpenError::Forged) => {
                 self.counters.dropped.forged += 1;
-                return;
+                return false;
             }
             Err(OpenError::Replayed) => {
                 self.counters.dropped.replayed += 1;
-                return;
+                return false;
             }
         };
         self.counters.rtcp_in += 1;
         for packet in Compound(&datagram[..length]) {
             self.control(now, key, packet);
         }
+        true
     }
 
     fn control(&mut self, now: Time, key: PeerKey, packet: Packet<'_>) {

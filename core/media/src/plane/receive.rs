@@ -30,25 +30,29 @@ struct Arrival {
 
 impl Plane {
     /// Takes one SRTP or SRTCP datagram of `peer`, which is opened in place. Media is staged until [`Plane::flush`].
-    pub fn receive(&mut self, now: Time, peer: PeerKey, datagram: &mut [u8]) {
+    /// Says whether the peer sent it: `false` for what is malformed, forged or replayed.
+    pub fn receive(&mut self, now: Time, peer: PeerKey, datagram: &mut [u8]) -> bool {
         self.now = self.now.max(now);
         // RFC 5761 §4: RTCP's packet types lie where no payload type with its marker may.
         match datagram {
             [first, 192..=223, ..] if *first >> 6 == 2 => self.receive_rtcp(now, peer, datagram),
             [first, ..] if *first >> 6 == 2 => self.receive_rtp(now, peer, datagram),
-            _ => self.counters.dropped.malformed += 1,
+            _ => {
+                self.counters.dropped.malformed += 1;
+                false
+            }
         }
     }
 
-    fn receive_rtp(&mut self, now: Time, key: PeerKey, datagram: &mut [u8]) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
+    fn receive_rtp(&mut self, now: Time, key: PeerKey, datagram: &mut [u8]) -> bool {
+        let Some(peer) = self.peers.get_mut(key) else { return false };
         let Some(header) = Header::parse(datagram) else {
             self.counters.dropped.malformed += 1;
-            return;
+            return false;
         };
         let Some((at, index, highest, end)) = open(peer, &header, datagram, &mut self.counters)
         else {
-            return;
+            return false;
         };
         self.counters.packets_in += 1;
         self.counters.bytes_in += datagram.len() as u64;
@@ -64,16 +68,16 @@ impl Plane {
         }
         let Some(role) = self.role(key, at, &header, &extensions) else {
             self.counters.dropped.unknown_ssrc += 1;
-            return;
+            return true;
         };
-        let Some(publication) = self.publications.get(role.publication()) else { return };
+        let Some(publication) = self.publications.get(role.publication()) else { return true };
         let peer = &mut self.peers[key];
         let clock_rate = clock_rate(publication, header.pt);
         peer.incoming[at].received(now, index, header.timestamp, clock_rate);
         super::arm_reports(&mut self.timers, peer, key, now);
         let Some(payload) = header.payload(packet) else {
             self.counters.dropped.malformed += 1;
-            return;
+            return true;
         };
         match role {
             Role::Media { publication, layer } => {
@@ -82,7 +86,7 @@ impl Plane {
                 self.keep(now, &arrival, &header, &extensions.passed, payload);
             }
             Role::Rtx { publication, layer } => {
-                let Some((original, payload)) = payload.split_first_chunk::<2>() else { return };
+                let Some((original, payload)) = payload.split_first_chunk::<2>() else { return true };
                 let original = u16::from_be_bytes(*original);
                 if let Some(arrival) = self.repair(now, key, publication, layer, &header, original)
                 {
@@ -90,6 +94,7 @@ impl Plane {
                 }
             }
         }
+        true
     }
 
     /// What the SSRC of incoming stream `at` carries, bound now if it was not.

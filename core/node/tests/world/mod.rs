@@ -9,7 +9,9 @@ use std::{
 
 use outlast_livekit::{self as proto, Message as _};
 use outlast_model::{Epoch, Generation, Identity, NodeId, RegionName, SessionId, Time};
-use outlast_node_core::{ApiError, ApiRequest, Command, Join, Out, SERVER_VERSION, Shard, ShardConfig, Told};
+use outlast_node_core::{
+    ApiError, ApiRequest, Command, Join, Out, SERVER_VERSION, Shard, ShardConfig, Told,
+};
 use outlast_token::{ApiKeys, Claims, VideoGrant};
 use proto::{signal_request, signal_response::Message};
 use str0m::{
@@ -109,6 +111,10 @@ pub(crate) fn claims(room: &str, identity: &str) -> Claims {
 }
 
 impl World {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "any Instant will do: time is virtual from here on"
+    )]
     pub(crate) fn new() -> World {
         let zero = Instant::now();
         let config = ShardConfig {
@@ -356,10 +362,11 @@ impl World {
                 }
                 Output::Transmit(transmit) => {
                     let (source, unplugged) = (client.address, client.unplugged);
-                    let mut bytes = transmit.contents.to_vec();
-                    if transmit.destination == SERVER && !unplugged {
-                        self.shard.datagram(self.now, 0, source, &mut bytes, &mut self.out);
+                    if unplugged || transmit.destination != SERVER {
+                        continue;
                     }
+                    let mut bytes = transmit.contents.to_vec();
+                    self.shard.datagram(self.now, 0, source, &mut bytes, &mut self.out);
                 }
                 Output::Event(Event::Connected) => client.connected = true,
                 Output::Event(Event::ChannelOpen(id, label)) => {
@@ -402,33 +409,36 @@ impl World {
             // str0m keeps one received packet at a time: each is polled before the next.
             self.poll_client(index);
         }
-        let told = std::mem::take(&mut self.out.told);
         let mut requirements = BTreeSet::new();
-        for told in told {
-            let index = |session: SessionId| usize::try_from(session.0 - 1).expect("small");
-            match &told {
-                Told::Frame { session, bytes } => {
-                    let response = proto::SignalResponse::decode(&bytes[..]).expect("a message");
-                    let message = response.message.expect("with a body");
-                    if let Message::MediaSectionsRequirement(need) = &message {
-                        requirements.insert((index(*session), need.num_audios, need.num_videos));
-                    }
-                    self.receive(index(*session), message);
-                }
-                Told::Refused { session, status, text } => {
-                    self.clients[index(*session)].refused = Some((*status, text.clone()));
-                }
-                Told::Close { session } => {
-                    if let Some(client) = self.clients.get_mut(index(*session)) {
-                        client.closed = true;
-                    }
-                }
-                _ => {}
-            }
+        for told in std::mem::take(&mut self.out.told) {
+            self.hear(&told, &mut requirements);
             self.told.push(told);
         }
         for (client, audios, videos) in requirements {
             self.offer_more(client, audios, videos);
+        }
+    }
+
+    fn hear(&mut self, told: &Told, requirements: &mut BTreeSet<(usize, u32, u32)>) {
+        let index = |session: &SessionId| usize::try_from(session.0 - 1).expect("small");
+        match told {
+            Told::Frame { session, bytes } => {
+                let response = proto::SignalResponse::decode(&bytes[..]).expect("a message");
+                let message = response.message.expect("with a body");
+                if let Message::MediaSectionsRequirement(need) = &message {
+                    requirements.insert((index(session), need.num_audios, need.num_videos));
+                }
+                self.receive(index(session), message);
+            }
+            Told::Refused { session, status, text } => {
+                self.clients[index(session)].refused = Some((*status, text.clone()));
+            }
+            Told::Close { session } => {
+                if let Some(client) = self.clients.get_mut(index(session)) {
+                    client.closed = true;
+                }
+            }
+            _ => {}
         }
     }
 
