@@ -2,9 +2,9 @@
 
 import type { Demo } from './demo.ts';
 import { h } from './dom.ts';
-import type { PathEvent } from './failover.ts';
+import { now, type PathEvent } from './failover.ts';
 import type { Kind, Measure } from './measure.ts';
-import { type Gap, GAP_MIN_MS, seconds, verdict } from './silence.ts';
+import { type Gap, seconds, verdict } from './silence.ts';
 import { type Fault, steps, type Story, tell } from './timeline.ts';
 
 /** A fault is measured this long; afterwards its card stands still, in ms. */
@@ -23,6 +23,8 @@ export class FaultCard {
   private readonly nameOf: (identity: string) => string;
   private story: Story | undefined;
   private drawn = '';
+  /** What was done before this page was in the room did nothing to it. */
+  private readonly since = now();
 
   constructor(root: HTMLElement, measure: Measure, nameOf: (identity: string) => string) {
     this.root = root;
@@ -33,7 +35,7 @@ export class FaultCard {
 
   /** Takes up the youngest kill or freeze that the demo reports. */
   report(faults: readonly Fault[], demo: Demo): void {
-    const last = faults.findLast((fault) => fault.action in AFTER);
+    const last = faults.findLast((fault) => fault.action in AFTER && demo.here(fault.at) > this.since);
     if (last === undefined || last.id === this.story?.fault.id) return;
     this.story = { fault: { ...last, at: demo.here(last.at) } };
     // What the page saw before the demo's report arrived belongs to it too.
@@ -67,7 +69,9 @@ export class FaultCard {
     }
     const sound = longest(losses.map((loss) => loss.sound));
     const picture = longest(losses.map((loss) => loss.picture));
-    const first = sound ?? picture;
+    // A call without sound is worse than one without pictures: that number is the large one.
+    const onlyPicture = lengthOf(sound) === 0 && lengthOf(picture) > 0;
+    const first = onlyPicture ? picture : (sound ?? picture);
     const worst = lengthOf(first);
     const going = first !== undefined && first.end >= at;
     const told = steps(story, ended(sound, at), ended(picture, at));
@@ -77,7 +81,7 @@ export class FaultCard {
         'p',
         { class: going ? 'figure going' : 'figure' },
         h('b', {}, seconds(worst)),
-        h('span', {}, going ? 'and counting' : `${sound === undefined ? 'without picture' : 'of silence'}: ${verdict(worst)}`),
+        h('span', {}, going ? 'and counting' : `${onlyPicture ? 'without a picture' : 'of silence'}: ${verdict(worst)}`),
       ),
       bar(story.fault, sound, picture, told, at),
       h('ol', { class: 'steps' }, ...told.map((step) => h('li', {}, h('b', {}, `+${seconds(step.after)}`), ` ${step.label}`))),
@@ -111,7 +115,7 @@ function longest(gaps: readonly (Gap | undefined)[]): Gap | undefined {
 
 /** When the gap was over; undefined while it goes on, or when there was none. */
 function ended(gap: Gap | undefined, at: number): number | undefined {
-  return gap === undefined || lengthOf(gap) < GAP_MIN_MS || gap.end >= at ? undefined : gap.end;
+  return gap === undefined || lengthOf(gap) === 0 || gap.end >= at ? undefined : gap.end;
 }
 
 function tableHead(): HTMLElement {
@@ -125,12 +129,14 @@ function row(loss: Loss): HTMLElement {
 
 /** The line from a little before the fault to a little after the last step. */
 function bar(fault: Fault, sound: Gap | undefined, picture: Gap | undefined, told: readonly { after: number; label: string }[], at: number): HTMLElement {
-  const last = Math.max(500, lengthOf(sound), lengthOf(picture), ...told.map((step) => step.after));
+  const holes = [sound, picture].filter((gap) => gap !== undefined && lengthOf(gap) > 0);
+  const last = Math.max(500, ...holes.map((gap) => (gap?.end ?? 0) - fault.at), ...told.map((step) => step.after));
   const from = fault.at - last * 0.08;
-  const span = last * 1.24;
+  // Nothing is drawn beyond now.
+  const span = Math.max(last * 1.08, Math.min(last * 1.2, at - from));
   const place = (moment: number) => Math.min(100, Math.max(0, ((moment - from) / span) * 100));
-  const lane = (name: string, gap: Gap | undefined) => {
-    const line = h('div', { class: 'lane', 'data-name': name });
+  const lane = (gap: Gap | undefined) => {
+    const line = h('div', { class: 'lane' });
     if (gap === undefined) line.classList.add('off');
     else if (lengthOf(gap) > 0) {
       const hole = h('i', { class: 'hole' });
@@ -146,5 +152,7 @@ function bar(fault: Fault, sound: Gap | undefined, picture: Gap | undefined, tol
     return mark;
   });
   const label = `Timeline: ${told.map((step) => `${step.label} after ${seconds(step.after)}`).join(', ')}`;
-  return h('div', { class: 'timeline', role: 'img', 'aria-label': label }, lane('sound', sound), lane('picture', picture), ...marks);
+  const names = h('div', { class: 'names' }, h('span', {}, 'sound'), h('span', {}, 'picture'));
+  const track = h('div', { class: 'track' }, lane(sound), lane(picture), ...marks);
+  return h('div', { class: 'timeline', role: 'img', 'aria-label': label }, names, track);
 }

@@ -86,11 +86,11 @@ export function atGateway(url: URL, gateway: Gateway): URL {
 /** What the first frame on a signalling socket says. */
 export type Welcome = 'joined' | 'resumed' | 'turned-away' | 'other';
 
-/** Reads the tag of a SignalResponse (field 1 join, 20 reconnect, 8 leave); the rest is the SDK's. */
+/** Reads the tag of a SignalResponse (field 1 join, 19 reconnect, 8 leave); the rest is the SDK's. */
 export function welcomeOf(frame: Uint8Array): Welcome {
   const [first, second] = frame;
   if (first === 0x0a) return 'joined';
-  if (first === 0xa2 && second === 0x01) return 'resumed';
+  if (first === 0x9a && second === 0x01) return 'resumed';
   if (first === 0x42) return 'turned-away';
   return 'other';
 }

@@ -100,7 +100,7 @@ class Stay {
   constructor(demo: Demo, failover: Failover, who: Who, sources: Awaited<ReturnType<typeof openSources>>) {
     this.demo = demo;
     this.failover = failover;
-    this.tiles = new Tiles(byId('tiles'), (identity) => this.measure.forget(identity));
+    this.tiles = new Tiles(byId('tiles'), this.measure);
     this.regions = new Regions(byId('regions'), demo);
     this.fault = new FaultCard(byId('fault'), this.measure, (identity) => this.nameOf(identity));
     this.meeting = new Meeting(demo, failover, who, sources, {
@@ -113,6 +113,8 @@ class Stay {
     this.chat = new Chat((text) => this.meeting.say(text));
     failover.on((event) => {
       this.fault.heard(event);
+      // Heard before the SDK acts on it.
+      if (event.kind === 'lost' || event.kind === 'told') this.tiles.keep();
       if (event.kind === 'welcome') queueMicrotask(() => this.meeting.share());
     });
   }

@@ -4,7 +4,7 @@
 import { type RemoteTrack, type Room, Track } from 'livekit-client';
 import { onTick } from './clock.ts';
 import { now } from './failover.ts';
-import { Flow } from './silence.ts';
+import { Flow, GAP_MIN_MS, PICTURE_GAP_MIN_MS } from './silence.ts';
 
 export type Kind = 'sound' | 'picture';
 
@@ -39,6 +39,12 @@ export class Measure {
     return this.flows.entries();
   }
 
+  /** Whether nothing at all of what this one sends has arrived for a while. */
+  isSilent(identity: string, at: number): boolean {
+    const kinds = this.flows.get(identity);
+    return kinds !== undefined && kinds.size > 0 && [...kinds.values()].every((flow) => flow.isSilent(at));
+  }
+
   /** Somebody left for good. */
   forget(identity: string): void {
     this.flows.delete(identity);
@@ -48,7 +54,7 @@ export class Measure {
     let kinds = this.flows.get(identity);
     if (kinds === undefined) this.flows.set(identity, (kinds = new Map()));
     let flow = kinds.get(kind);
-    if (flow === undefined) kinds.set(kind, (flow = new Flow()));
+    if (flow === undefined) kinds.set(kind, (flow = new Flow(kind === 'picture' ? PICTURE_GAP_MIN_MS : GAP_MIN_MS)));
     return flow;
   }
 

@@ -5,8 +5,12 @@
 
 /** Kept gaps per listener; older ones are forgotten first. */
 const GAPS_MAX = 64;
-/** Shorter gaps are the cadence of the looks and of the video itself, not silence, in ms. */
-export const GAP_MIN_MS = 120;
+/** Shorter gaps in sound are the cadence of the looks, not silence, in ms. */
+export const GAP_MIN_MS = 150;
+/** The same for pictures, in ms: cameras give 15 frames a second in the dark, and one may be late. */
+export const PICTURE_GAP_MIN_MS = 250;
+/** Silence that is shown while it lasts, in ms. */
+const SILENT_AFTER_MS = 1_000;
 /** A gap belongs to a fault if it starts within this span after it, in ms. */
 export const FAULT_SPAN_MS = 60_000;
 
@@ -20,10 +24,16 @@ export interface Gap {
 export class Flow {
   private readonly gaps: Gap[] = [];
   private last: number | undefined;
+  private readonly least: number;
+
+  /** Gaps shorter than `least` ms are none. */
+  constructor(least = GAP_MIN_MS) {
+    this.least = least;
+  }
 
   /** Something new was decoded by `at`. */
   mark(at: number): void {
-    if (this.last !== undefined && at - this.last >= GAP_MIN_MS) {
+    if (this.last !== undefined && at - this.last >= this.least) {
       this.gaps.push({ start: this.last, end: at });
       if (this.gaps.length > GAPS_MAX) this.gaps.shift();
     }
@@ -35,27 +45,21 @@ export class Flow {
     this.last = undefined;
   }
 
-  /** When something was decoded last; undefined before the first time and after `rest`. */
-  get lastMark(): number | undefined {
-    return this.last;
+  /** Whether something is awaited and has not come for longer than a person takes for a hiccup. */
+  isSilent(at: number): boolean {
+    return this.last !== undefined && at - this.last > SILENT_AFTER_MS;
   }
 
   /** The longest gap around a fault at `fault`, one that still goes on included; undefined if media
    *  was not expected then. A gap of zero length stands for "nothing longer than the cadence". */
   longest(fault: number, at: number): Gap | undefined {
     const open = this.last === undefined ? undefined : { start: this.last, end: at };
-    if (open === undefined && this.gaps.length === 0) return undefined;
-    const none: Gap = { start: fault, end: fault };
+    const none: Gap | undefined = open && { start: fault, end: fault };
     const candidates = open === undefined ? this.gaps : [...this.gaps, open];
     return candidates
       .filter((gap) => gap.end > fault && gap.start < fault + FAULT_SPAN_MS)
-      .filter((gap) => gap.end - gap.start >= GAP_MIN_MS)
-      .reduce((best, gap) => (gap.end - gap.start > best.end - best.start ? gap : best), none);
-  }
-
-  /** Whether media flows again by `at` after a fault. */
-  flows(at: number): boolean {
-    return this.last !== undefined && at - this.last < 2 * GAP_MIN_MS;
+      .filter((gap) => gap.end - gap.start >= this.least)
+      .reduce((best, gap) => (best === undefined || gap.end - gap.start > best.end - best.start ? gap : best), none);
   }
 }
 

@@ -46,8 +46,10 @@ test('a URL moves to another gateway with path, query and scheme family', () => 
 
 test('the first frame says join, resume or leave', () => {
   assert.equal(welcomeOf(Uint8Array.of(0x0a, 0x10)), 'joined');
-  assert.equal(welcomeOf(Uint8Array.of(0xa2, 0x01, 0x00)), 'resumed');
+  assert.equal(welcomeOf(Uint8Array.of(0x9a, 0x01, 0x00)), 'resumed');
   assert.equal(welcomeOf(Uint8Array.of(0x42, 0x04)), 'turned-away');
+  // The answer to a ping (field 20) is no welcome.
+  assert.equal(welcomeOf(Uint8Array.of(0xa2, 0x01, 0x00)), 'other');
   assert.equal(welcomeOf(new Uint8Array()), 'other');
 });
 

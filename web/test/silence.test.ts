@@ -24,7 +24,8 @@ test('the cadence of the looks is no gap', () => {
 test('a gap that goes on counts up to now', () => {
   const flow = marked(new Flow(), 0, 1_000);
   assert.deepEqual(flow.longest(1_010, 4_000), { start: 1_000, end: 4_000 });
-  assert.equal(flow.flows(4_000), false);
+  assert.equal(flow.isSilent(1_900), false);
+  assert.equal(flow.isSilent(2_100), true);
 });
 
 test('mute is not silence, and a participant that never sent has nothing to lose', () => {
@@ -33,12 +34,14 @@ test('mute is not silence, and a participant that never sent has nothing to lose
   marked(flow, 9_000, 9_500);
   assert.deepEqual(flow.longest(900, 9_500), { start: 900, end: 900 });
   assert.equal(new Flow().longest(0, 10), undefined);
+  flow.rest();
+  assert.equal(flow.longest(9_600, 9_900), undefined);
 });
 
 test('the story counts what came after the fault, and a later full join overrides a resume', () => {
   const gateway = { region: 'us', origin: 'http://127.0.0.1:7980' };
   const story: Story = { fault: { id: 1, at: 1_000, action: 'kill', target: 'eu' } };
-  tell(story, { kind: 'lost', gateway, cause: 'cut', at: 900 });
+  tell(story, { kind: 'lost', gateway, cause: 'cut', at: 800 });
   tell(story, { kind: 'welcome', welcome: 'joined', gateway, at: 1_001 });
   tell(story, { kind: 'lost', gateway, cause: 'cut', at: 1_020 });
   tell(story, { kind: 'welcome', welcome: 'turned-away', gateway, at: 1_100 });
@@ -49,6 +52,17 @@ test('the story counts what came after the fault, and a later full join override
     { label: 'rejoined', after: 400 },
     { label: 'first frame', after: 650 },
     { label: 'first sound', after: 700 },
+  ]);
+});
+
+test('a cut that seems to come just before the fault is its work', () => {
+  const gateway = { region: 'us', origin: 'http://127.0.0.1:7980' };
+  const story: Story = { fault: { id: 1, at: 1_000, action: 'kill', target: 'us-gateway' } };
+  tell(story, { kind: 'lost', gateway, cause: 'cut', at: 990 });
+  tell(story, { kind: 'welcome', welcome: 'resumed', gateway, at: 1_080 });
+  assert.deepEqual(steps(story), [
+    { label: 'told', after: 0 },
+    { label: 'resumed', after: 80 },
   ]);
 });
 

@@ -86,12 +86,13 @@ pub fn write_answer(offer: &Offer, local: &Local, sections: &[AnswerSection]) ->
 
     let mut out = Writer(String::with_capacity(512 + offer.sections.len() * 1536));
     out.session(offer, local, &bundle);
+    let transport = transport(local);
     // The first mid of the group tags the section whose transport all use (RFC 8843 §7.2).
     let owner = bundle.first().copied().or_else(|| live.first().copied());
     for (section, answer) in offer.sections.iter().zip(accepted) {
         match answer {
             Some(answer) => {
-                out.section(section, answer, local);
+                out.section(section, answer, &transport);
                 if Some(section.mid.as_str()) == owner {
                     out.candidates(local);
                 }
@@ -102,13 +103,27 @@ pub fn write_answer(offer: &Offer, local: &Local, sections: &[AnswerSection]) ->
     out.0
 }
 
+/// The lines about the transport, which every section repeats.
+fn transport(local: &Local) -> String {
+    let mut out = Writer(String::with_capacity(256));
+    out.line(format_args!("a=ice-ufrag:{}", local.ufrag));
+    out.line(format_args!("a=ice-pwd:{}", local.pwd));
+    let Fingerprint { algorithm, bytes } = &local.fingerprint;
+    let digest: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    out.line(format_args!("a=fingerprint:{algorithm} {}", digest.join(":")));
+    out.line(format_args!("a=setup:passive"));
+    out.0
+}
+
 struct Writer(String);
 
 impl Writer {
     fn line(&mut self, line: fmt::Arguments<'_>) {
         let start = self.0.len();
         fmt::Write::write_fmt(&mut self.0, line).expect("a String takes every write");
-        if self.0[start..].contains(char::is_control) {
+        // Most lines are ASCII, and bytes are quicker to look at than characters.
+        let plain = |byte: u8| matches!(byte, b' '..=b'~');
+        if !self.0.as_bytes()[start..].iter().copied().all(plain) {
             let clean: String = self.0[start..].chars().filter(|c| !c.is_control()).collect();
             self.0.replace_range(start.., &clean);
         }
@@ -141,28 +156,22 @@ impl Writer {
         self.line(format_args!("a=inactive"));
     }
 
-    fn section(&mut self, section: &Section, answer: &AnswerSection, local: &Local) {
+    fn section(&mut self, section: &Section, answer: &AnswerSection, transport: &str) {
         let Section { media, protocol, .. } = section;
         if section.kind == SectionKind::Application {
             self.line(format_args!("m={media} 9 {protocol} webrtc-datachannel"));
         } else {
-            let pts: Vec<String> = answer
-                .codecs
-                .iter()
-                .flat_map(|codec| [Some(codec.pt), codec.rtx_pt])
-                .flatten()
-                .map(|pt| pt.to_string())
-                .collect();
-            self.line(format_args!("m={media} 9 {protocol} {}", pts.join(" ")));
+            let pts =
+                answer.codecs.iter().flat_map(|codec| [Some(codec.pt), codec.rtx_pt]).flatten();
+            let mut list = String::with_capacity(4 * 2 * answer.codecs.len());
+            for pt in pts {
+                fmt::Write::write_fmt(&mut list, format_args!(" {pt}")).expect("as above");
+            }
+            self.line(format_args!("m={media} 9 {protocol}{list}"));
         }
         self.line(format_args!("c=IN IP4 0.0.0.0"));
         self.line(format_args!("a=mid:{}", section.mid));
-        self.line(format_args!("a=ice-ufrag:{}", local.ufrag));
-        self.line(format_args!("a=ice-pwd:{}", local.pwd));
-        let Fingerprint { algorithm, bytes } = &local.fingerprint;
-        let digest: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-        self.line(format_args!("a=fingerprint:{algorithm} {}", digest.join(":")));
-        self.line(format_args!("a=setup:passive"));
+        self.0.push_str(transport);
         if section.kind == SectionKind::Application {
             self.line(format_args!("a=sctp-port:5000"));
             self.line(format_args!("a=max-message-size:{MESSAGE_BYTES_MAX}"));

@@ -4,6 +4,7 @@
 mod answer;
 pub mod choose;
 pub mod extension;
+mod lines;
 mod offer;
 mod parse;
 mod profile;

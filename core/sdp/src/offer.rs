@@ -221,8 +221,11 @@ pub enum OfferError {
     #[error("the offer has more than {SDP_SECTIONS_MAX} sections")]
     TooManySections,
     /// Not SDP.
-    #[error("the offer is not SDP")]
-    Syntax(#[source] sdp_types::ParserError),
+    #[error("line {line} of the offer is not SDP")]
+    Syntax {
+        /// From 1.
+        line: usize,
+    },
     /// No `m=` line.
     #[error("the offer has no section")]
     Empty,

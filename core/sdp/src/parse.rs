@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use outlast_model::{SDP_BYTES_MAX, SDP_SECTIONS_MAX};
-use sdp_types::{Attribute, Session};
+use outlast_model::SDP_BYTES_MAX;
 
 use crate::{
+    lines::{Attribute, Session},
     offer::{Direction, Fingerprint, Offer, OfferError, Section, SectionKind, Setup},
     section,
 };
@@ -20,18 +20,14 @@ pub fn parse_offer(text: &str) -> Result<Offer, OfferError> {
     if text.len() > SDP_BYTES_MAX {
         return Err(OfferError::TooLong);
     }
-    // Counted before anything is built from them.
-    if text.lines().filter(|line| line.starts_with("m=")).count() > SDP_SECTIONS_MAX {
-        return Err(OfferError::TooManySections);
-    }
-    let session = Session::parse(text.as_bytes()).map_err(OfferError::Syntax)?;
+    let session = Session::parse(text)?;
     if session.medias.is_empty() {
         return Err(OfferError::Empty);
     }
     let direction = session
         .attributes
         .iter()
-        .find_map(|attribute| Direction::parse(&attribute.attribute))
+        .find_map(|attribute| Direction::parse(attribute.name))
         .unwrap_or(Direction::SendRecv);
     let mut sections = session
         .medias
@@ -51,7 +47,8 @@ pub fn parse_offer(text: &str) -> Result<Offer, OfferError> {
         .zip(&sections)
         .filter(|(_, section)| !section.rejected)
         .map(|(media, _)| media.attributes.as_slice());
-    let levels: Vec<&[Attribute]> = media_level.chain([session.attributes.as_slice()]).collect();
+    let levels: Vec<&[Attribute<'_>]> =
+        media_level.chain([session.attributes.as_slice()]).collect();
     let (ufrag, pwd) = ice(&levels)?;
     Ok(Offer {
         ufrag,
@@ -64,18 +61,15 @@ pub fn parse_offer(text: &str) -> Result<Offer, OfferError> {
     })
 }
 
-pub(crate) fn value<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
-    attributes
-        .iter()
-        .find(|attribute| attribute.attribute == name)
-        .map(|attribute| attribute.value.as_deref().unwrap_or_default())
+pub(crate) fn value<'a>(attributes: &[Attribute<'a>], name: &str) -> Option<&'a str> {
+    attributes.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.value)
 }
 
-pub(crate) fn has(attributes: &[Attribute], name: &str) -> bool {
+pub(crate) fn has(attributes: &[Attribute<'_>], name: &str) -> bool {
     value(attributes, name).is_some()
 }
 
-fn bundle(attributes: &[Attribute], sections: &[Section]) -> Vec<String> {
+fn bundle(attributes: &[Attribute<'_>], sections: &[Section]) -> Vec<String> {
     let mids: BTreeSet<&str> = sections
         .iter()
         .filter(|section| !section.rejected)
@@ -83,8 +77,8 @@ fn bundle(attributes: &[Attribute], sections: &[Section]) -> Vec<String> {
         .collect();
     let group = attributes
         .iter()
-        .filter(|attribute| attribute.attribute == "group")
-        .filter_map(|attribute| attribute.value.as_deref()?.strip_prefix("BUNDLE "))
+        .filter(|attribute| attribute.name == "group")
+        .filter_map(|attribute| attribute.value.strip_prefix("BUNDLE "))
         .next()
         .unwrap_or_default();
     let mut seen = BTreeSet::new();
@@ -122,7 +116,7 @@ fn check_mids(sections: &[Section]) -> Result<(), OfferError> {
     Ok(())
 }
 
-fn ice(levels: &[&[Attribute]]) -> Result<(String, String), OfferError> {
+fn ice(levels: &[&[Attribute<'_>]]) -> Result<(String, String), OfferError> {
     let (ufrag, pwd) = levels
         .iter()
         .find_map(|level| Some((value(level, "ice-ufrag")?, value(level, "ice-pwd")?)))
@@ -136,13 +130,13 @@ fn ice(levels: &[&[Attribute]]) -> Result<(String, String), OfferError> {
     Ok((ufrag.to_owned(), pwd.to_owned()))
 }
 
-fn fingerprint(levels: &[&[Attribute]]) -> Result<Fingerprint, OfferError> {
+fn fingerprint(levels: &[&[Attribute<'_>]]) -> Result<Fingerprint, OfferError> {
     let level =
         levels.iter().find(|level| has(level, "fingerprint")).ok_or(OfferError::Fingerprint)?;
     let offered = level
         .iter()
-        .filter(|attribute| attribute.attribute == "fingerprint")
-        .map(|attribute| read_fingerprint(attribute.value.as_deref().unwrap_or_default()))
+        .filter(|attribute| attribute.name == "fingerprint")
+        .map(|attribute| read_fingerprint(attribute.value))
         .collect::<Option<Vec<_>>>()
         .ok_or(OfferError::Fingerprint)?;
     // Several digests of one certificate: SHA-256 is what every DTLS stack can check.
@@ -174,7 +168,7 @@ fn read_fingerprint(text: &str) -> Option<Fingerprint> {
     (bytes.len() == length).then_some(Fingerprint { algorithm, bytes })
 }
 
-fn setup(levels: &[&[Attribute]]) -> Result<Setup, OfferError> {
+fn setup(levels: &[&[Attribute<'_>]]) -> Result<Setup, OfferError> {
     match levels.iter().find_map(|level| value(level, "setup")) {
         // Without the attribute the offerer is `active` (RFC 4145 §4.1).
         None | Some("active") => Ok(Setup::Active),

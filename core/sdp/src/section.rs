@@ -1,9 +1,8 @@
 //! One media section of an offer. Every list in it has a limit, every look-up goes through an index: a hostile section
 //! costs what its length costs.
 
-use sdp_types::Media;
-
 use crate::{
+    lines::Media,
     offer::{
         CODECS_MAX, Codec, Direction, EXTENSIONS_MAX, Extension, FEEDBACK_MAX, Msid, OfferError,
         RIDS_MAX, SSRCS_MAX, Section, SectionKind,
@@ -17,11 +16,11 @@ const NAME_BYTES_MAX: usize = 64;
 /// Reads the section at `index` of the offer; `direction` holds where the section names none.
 pub(crate) fn parse(
     index: usize,
-    media: &Media,
+    media: &Media<'_>,
     direction: Direction,
 ) -> Result<Section, OfferError> {
     let attributes = media.attributes.as_slice();
-    let kind = match media.media.as_str() {
+    let kind = match media.media {
         "audio" => SectionKind::Audio,
         "video" => SectionKind::Video,
         "application" => SectionKind::Application,
@@ -29,7 +28,7 @@ pub(crate) fn parse(
     };
     let format = media.fmt.split_ascii_whitespace().next().unwrap_or("0");
     let stopped = media.port == 0 && !has(attributes, "bundle-only");
-    let rejected = stopped || !speaks(kind, &media.proto, format);
+    let rejected = stopped || !speaks(kind, media.proto, format);
     let mid = value(attributes, "mid").map(str::trim).unwrap_or_default();
     if !rejected && !is_name(mid) {
         return Err(OfferError::Mid { index });
@@ -49,17 +48,17 @@ pub(crate) fn parse(
         sctp_port: None,
         max_message_size: None,
         rtcp_rsize: false,
-        media: media.media.clone(),
-        protocol: media.proto.clone(),
+        media: media.media.to_owned(),
+        protocol: media.proto.to_owned(),
         format: format.to_owned(),
     };
     if !rejected {
         let mut reader = Reader::new(index, &mut section);
         if kind != SectionKind::Application {
-            reader.payload_types(&media.fmt)?;
+            reader.payload_types(media.fmt)?;
         }
         for attribute in attributes {
-            reader.attribute(&attribute.attribute, attribute.value.as_deref().unwrap_or(""))?;
+            reader.attribute(attribute.name, attribute.value)?;
         }
         reader.finish();
     }

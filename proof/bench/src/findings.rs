@@ -34,8 +34,12 @@ pub(crate) fn print(findings: &[Finding]) {
         println!("{what:<34} {:>9} {expected:>11}  {verdict:<7} {floor}", figure(*measured));
     }
     println!("\nmachine: {}", machine());
-    println!("again: make bench; one of them: cargo run --release -p outlast-bench -- egress|joins|memory");
-    println!("Times are CPU times, but a shared machine still disturbs caches and clocks: trust ratios first.");
+    println!(
+        "again: make bench; one of them: cargo run --release -p outlast-bench -- egress|joins|memory"
+    );
+    println!(
+        "Times are CPU times, but a shared machine still disturbs caches and clocks: trust ratios first."
+    );
 }
 
 fn figure(value: f64) -> String {

@@ -25,24 +25,29 @@ const EXPECTED: f64 = 3_000.0;
 
 /// Prints the figures.
 pub(crate) fn run() -> Vec<Finding> {
-    println!("joins: {JOINS} at once in rooms of {ROOM_SIZE}, from the request until media is connected");
+    println!(
+        "joins: {JOINS} at once in rooms of {ROOM_SIZE}, from the request until media is connected"
+    );
     println!("       us of CPU time of one shard per join, medians of {ROUNDS} rounds");
     round();
-    let (mut costs, mut floors, mut made) = (Vec::new(), Vec::new(), 0);
+    let (mut costs, mut requests, mut floors, mut made) = (vec![], vec![], vec![], 0);
     for _ in 0..ROUNDS {
         floors.push(handshake());
         let before = allocations::made();
-        costs.push(round());
+        let (cost, request) = round();
+        costs.push(cost);
+        requests.push(request);
         made = (allocations::made() - before) / JOINS;
     }
-    let (cost, floor) = (median(&costs), median(&floors));
+    let (cost, request, floor) = (median(&costs), median(&requests), median(&floors));
     println!(
-        "{:>9} {:>9} {:>8} {:>10} {:>15}",
-        "handshake", "join", "x floor", "joins/s", "allocations"
+        "{:>9} {:>9} {:>9} {:>8} {:>10} {:>15}",
+        "handshake", "request", "join", "x floor", "joins/s", "allocations"
     );
     println!(
-        "{:>9.0} {:>9.0} {:>8.2} {:>10.0} {made:>15}",
+        "{:>9.0} {:>9.0} {:>9.0} {:>8.2} {:>10.0} {made:>15}",
         floor / 1e3,
+        request / 1e3,
         cost / 1e3,
         cost / floor,
         1e9 / cost,
@@ -55,11 +60,12 @@ pub(crate) fn run() -> Vec<Finding> {
     }]
 }
 
-/// Nanoseconds of the shard per join.
-fn round() -> f64 {
+/// Nanoseconds of the shard per join, and how many of them for the request.
+fn round() -> (f64, f64) {
     let mut scene = Scene::new(JOINS);
     scene.join(JOINS);
-    per_unit(scene.spent(), JOINS as u64)
+    let each = |span| per_unit(span, JOINS as u64);
+    (each(scene.spent()), each(scene.signalling()))
 }
 
 /// Nanoseconds of a server's part in ECDHE with X25519 and P-256 certificates on both sides: a fresh key, the

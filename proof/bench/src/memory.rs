@@ -28,7 +28,8 @@ pub(crate) fn run() -> Vec<Finding> {
     let busy = scene.spent();
     scene.idle(SETTLED);
     let settled = kept(before);
-    let idle = (scene.spent() - busy).as_micros() as f64 / SUBSCRIBERS as f64 / SETTLED.as_secs_f64();
+    let idle =
+        (scene.spent() - busy).as_micros() as f64 / SUBSCRIBERS as f64 / SETTLED.as_secs_f64();
     let shard = scene.into_shard();
     let full = allocations::in_use();
     drop(shard);

@@ -34,6 +34,7 @@ pub(crate) struct Scene {
     zero: Instant,
     now: Time,
     spent: Duration,
+    signalling: Duration,
 }
 
 impl Scene {
@@ -49,12 +50,18 @@ impl Scene {
             zero,
             now: Time::ZERO,
             spent: Duration::ZERO,
+            signalling: Duration::ZERO,
         }
     }
 
     /// CPU time that the shard has taken.
     pub(crate) fn spent(&self) -> Duration {
         self.spent
+    }
+
+    /// The part of it that went into requests: tokens, offers, answers, announcements.
+    pub(crate) fn signalling(&self) -> Duration {
+        self.signalling
     }
 
     /// All of them ask to join at once, as after a fault; returns when media is connected for everybody.
@@ -67,11 +74,13 @@ impl Scene {
             // What the shard frees or keeps has to be counted when it is made.
             requests.push(allocations::counted(|| Command::Join(Box::new(join(index, &offer)))));
         }
+        let before = self.spent;
         self.run(|shard, now, out| {
             for request in requests {
                 shard.command(now, request, out);
             }
         });
+        self.signalling += self.spent - before;
         let until = self.now + JOIN_SPAN;
         while self.clients.iter().any(|client| !client.connected()) {
             assert!(self.now < until, "a client did not connect");

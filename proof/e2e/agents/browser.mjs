@@ -1,5 +1,6 @@
 // Headless Chromium with one tab per participant, driven by JSON lines on stdin and stdout:
 // `{"id", "tab", "do": "open" | "close" | an action of page.js, ...}`; the answer has the same id.
+// `open` with a `url` opens the demo's page there, whose actions are those of demo_page.js.
 import http from 'node:http';
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
@@ -53,11 +54,12 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ permissions: ['camera', 'microphone'] });
 const tabs = new Map();
 
-async function open(tab) {
+async function open(tab, { url }) {
   const page = await context.newPage();
+  if (url !== undefined) await page.addInitScript({ path: `${here}demo_page.js` });
   await page.exposeFunction('tell', (message) => tell({ tab, ...message }));
   page.on('pageerror', (error) => tell({ tab, event: 'page_error', at: Date.now() / 1000, text: `${error}` }));
-  await page.goto(pageUrl);
+  await page.goto(url ?? pageUrl);
   tabs.set(tab, page);
   return { agent: await page.evaluate(() => navigator.userAgent) };
 }
@@ -65,7 +67,7 @@ async function open(tab) {
 async function handle({ id, tab, do: name, ...args }) {
   try {
     let ok;
-    if (name === 'open') ok = await open(tab);
+    if (name === 'open') ok = await open(tab, args);
     else if (name === 'close') {
       await tabs.get(tab).close();
       tabs.delete(tab);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -181,9 +182,16 @@ class Fleet:
             assert response.status == 200, f"/metrics of {name}: {response.status}"
             return parse_metrics(await response.text())
 
-    async def post_admin(self, name: str, path: str) -> int:
-        """A POST to the admin listener of one process."""
-        async with self._http.post(self.processes[name].server.admin_url + path) as response:
+    async def panic(self, name: str, identity: str) -> int:
+        """Makes one session of a node panic, by the hook on its internal server; the status."""
+        server = self.processes[name].server
+        pki = self._folder / "pki"
+        context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+        context.load_cert_chain(pki / f"{name}.pem", pki / f"{name}.key")
+        url = f"https://{server.address}:{server.public}/debug/panic/{identity}"
+        async with self._http.post(
+            url, ssl=context, server_hostname="outlast-cluster"
+        ) as response:
             return response.status
 
     async def heal(self) -> None:
@@ -247,7 +255,7 @@ class Fleet:
 
         async def beats() -> dict[str, float]:
             names = [node.name for node in self._answering_nodes()]
-            return {n: (await self.metrics(n)).total("outlast_node_beats") for n in names}
+            return {n: (await self.metrics(n)).total("outlast_node_beats_total") for n in names}
 
         before = await beats()
 

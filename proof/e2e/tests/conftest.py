@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from lab.api import Api
 from lab.clients import Browser
+from lab.demo import Demo
 from lab.external import External
 from lab.fleet import Fleet
 from lab.party import Party
@@ -27,16 +28,21 @@ def logs() -> Path:
     return folder
 
 
+def server_binary() -> Path:
+    """The server to test; ends the run when it is not built."""
+    binary = Path(os.environ.get("OUTLAST_BIN", ROOT / "target/debug/outlast"))
+    if not binary.exists():
+        pytest.exit(f"{binary} does not exist: cargo build -p outlast, or set OUTLAST_BIN", 2)
+    return binary
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def target(logs: Path) -> AsyncIterator[Fleet | External]:
     """The server under test: our fleet, or the one that OUTLAST_E2E_URL names."""
     if url := os.environ.get("OUTLAST_E2E_URL"):
         yield External(url)
         return
-    binary = Path(os.environ.get("OUTLAST_BIN", ROOT / "target/debug/outlast"))
-    if not binary.exists():
-        pytest.exit(f"{binary} does not exist: cargo build -p outlast, or set OUTLAST_BIN", 2)
-    fleet = Fleet(binary, logs)
+    fleet = Fleet(server_binary(), logs)
     try:
         await fleet.start()
         yield fleet
@@ -81,3 +87,14 @@ async def party(
     yield party
     await party.leave()
     await api.forget(party.room)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def demo(browser: Browser, logs: Path) -> AsyncIterator[Demo]:
+    """`outlast demo` on ports of its own, with tabs of the shared browser."""
+    demo = Demo(server_binary(), browser, logs)
+    try:
+        await demo.start()
+        yield demo
+    finally:
+        await demo.close()

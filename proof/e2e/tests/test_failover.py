@@ -211,7 +211,7 @@ async def test_a_panic_in_one_session_costs_only_that_session(party: Party, flee
     quiet = await gaps_since(clients, start)
 
     fault = time.time()
-    status = await fleet.post_admin(home.name, f"/debug/panic?identity={victim.identity}")
+    status = await fleet.panic(home.name, victim.identity)
     assert status // 100 == 2, f"the panic hook answers {status}"
 
     async def is_back() -> str | None:
