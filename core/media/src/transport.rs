@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Bytes of data-channel messages that may wait for a participant before writes are refused.
-pub const CHANNEL_BUFFER_BYTES_MAX: usize = 1 << 20;
+pub const CHANNEL_BUFFER_BYTES_MAX: usize = 4 << 20;
 /// Largest data-channel message that a participant may send, as the SDP says too (LiveKit's SDKs keep to 64,000).
 pub const CHANNEL_MESSAGE_BYTES_MAX: u32 = 256 * 1024;
 /// After how long without an authenticated ICE check nothing more is sent (RFC 7675 allows 30 s).
@@ -129,8 +129,8 @@ pub enum TransportEvent {
     Connected,
     /// The client has proved by an authenticated check that it is here; media may come from here.
     Validated(Path),
-    /// Datagrams go here from now on; from an authenticated check that nominates.
-    Path(Path),
+    /// An authenticated check nominates this pair: the client wants its datagrams here.
+    Nominated(Path),
     /// The client opened a data channel with this label.
     ChannelOpen(Channel, String),
     /// A data channel is gone.
@@ -242,10 +242,19 @@ impl Transport {
         // The agent answers with success only what carried the right password.
         self.consent_at = now;
         events.push(TransportEvent::Validated(from));
-        if (request.nominates || self.path.is_none()) && self.path != Some(from) {
-            self.path = Some(from);
-            events.push(TransportEvent::Path(from));
+        if request.nominates || self.path.is_none() {
+            events.push(TransportEvent::Nominated(from));
         }
+    }
+
+    /// Where DTLS and data channels go; STUN answers go where their requests came from. `None` until a pair is known.
+    pub fn set_path(&mut self, path: Option<Path>) {
+        self.path = path;
+    }
+
+    /// The client has shown by other means (a resume) that it is alive: its checks have [`CONSENT_SPAN`] to come.
+    pub fn renew_consent(&mut self, now: Time) {
+        self.consent_at = now;
     }
 
     /// Runs timers that are due.
@@ -314,9 +323,13 @@ impl Transport {
                 }
                 Ok(Output::Transmit(transmit)) => {
                     let bytes: &[u8] = &transmit.contents;
-                    let success = stun::glance(bytes).is_some_and(|m| m.class == Class::Success);
+                    let stun = stun::glance(bytes);
+                    let success = stun.is_some_and(|message| message.class == Class::Success);
                     answered = answered.or(success.then_some(transmit.destination));
-                    out.push(Path { socket, address: transmit.destination }, bytes);
+                    let chosen = Path { socket, address: transmit.destination };
+                    // The agent keeps to its own pair for up to 15 s after the client has moved on.
+                    let path = self.path.filter(|_| stun.is_none()).unwrap_or(chosen);
+                    out.push(path, bytes);
                     continue;
                 }
                 Ok(Output::Event(event)) => event,

@@ -8,12 +8,7 @@ use outlast_media::Channel;
 use outlast_model::Time;
 use proto::{UserPacket, data_packet};
 
-use crate::{
-    door::Out,
-    participant::{Participant, ParticipantKey},
-    room::RoomKey,
-    shard::Shard,
-};
+use crate::{door::Out, participant::ParticipantKey, room::RoomKey, shard::Shard};
 
 /// How long reliable packets are kept for those who resume or whose channel is not open yet (LiveKit's server: 2 s).
 const REPLAY_SPAN: Duration = Duration::from_secs(2);
@@ -65,6 +60,8 @@ impl Replay {
 /// What routing reads of a packet. Field numbers are those of `livekit.DataPacket`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routing {
+    /// `participant_identity`, as the client wrote it.
+    pub(crate) identity: Option<String>,
     /// `destination_identities`; empty is everybody.
     pub(crate) to: Vec<String>,
     pub(crate) sequence: u32,
@@ -79,6 +76,11 @@ const FIELD_SID: u32 = 17;
 const VALUE_USER: u32 = 2;
 const VALUE_METRICS: u32 = 8;
 const VALUES: [std::ops::RangeInclusive<u32>; 3] = [2..=3, 6..=15, 18..=64];
+/// Values in which an agent may speak for another identity: transcription, chat, text streams.
+const AGENTS_MAY: [u32; 5] = [7, 9, 13, 14, 15];
+/// Length of a nonce by which user packets are told apart, and how many a room remembers (LiveKit's server: 100).
+const NONCE_BYTES: usize = 16;
+const NONCES_MAX: usize = 100;
 /// Most receivers that one packet may name.
 const DESTINATIONS_MAX: usize = 1_000;
 
@@ -104,6 +106,7 @@ pub(crate) fn routing(mut bytes: &[u8]) -> Option<Routing> {
                 found.to.push(std::str::from_utf8(value).ok()?.to_owned());
             }
             FIELD_DESTINATIONS => return None,
+            FIELD_IDENTITY => found.identity = Some(std::str::from_utf8(value).ok()?.to_owned()),
             FIELD_SEQUENCE => found.sequence = u32::try_from(number).ok()?,
             field if VALUES.iter().any(|values| values.contains(&field)) => found.value = field,
             _ => {}
@@ -158,6 +161,10 @@ impl Shard {
         if !participant.permission.can_publish_data {
             return;
         }
+        if participant.channels.data_track == Some(channel) {
+            self.data_frame(now, key, bytes, out);
+            return;
+        }
         let reliable = participant.channels.reliable == Some(channel);
         if !reliable && participant.channels.lossy != Some(channel) {
             return;
@@ -170,10 +177,28 @@ impl Shard {
             participant.data_sequence = routing.sequence;
         }
         let hidden = participant.permission.hidden;
+        let speaks_for_others = participant.permission.agent && AGENTS_MAY.contains(&routing.value);
         let sid = participant.sid.to_string();
         let identity = if hidden { String::new() } else { participant.identity.to_string() };
+        let identity = match routing.identity {
+            Some(other) if speaks_for_others && !other.is_empty() => other,
+            _ => identity,
+        };
         let shown_sid = if hidden { "" } else { sid.as_str() };
-        let to = legacy_destinations(bytes, &routing).unwrap_or(routing.to);
+        let room = participant.room;
+        let legacy = Legacy::read(bytes, routing.value);
+        if self.is_repeated(room, &legacy.nonce) {
+            return;
+        }
+        let mut to = routing.to;
+        if to.is_empty() {
+            to = legacy.identities;
+            let named = self.identities_of(room, &legacy.sids);
+            if to.is_empty() && named.is_empty() && !legacy.sids.is_empty() {
+                return;
+            }
+            to.extend(named);
+        }
         let kept = Kept {
             at: now,
             sender: key,
@@ -187,8 +212,30 @@ impl Shard {
                 &identity,
             ),
         };
-        let room = participant.room;
         self.relay(now, room, kept, reliable, out);
+    }
+
+    /// Identities of the participants with these sids.
+    fn identities_of(&self, room: RoomKey, sids: &[String]) -> Vec<String> {
+        let members = self.rooms.get(room).into_iter().flat_map(|room| room.members.values());
+        let named = members.filter_map(|member| self.participants.get(*member));
+        let named = named.filter(|member| sids.iter().any(|sid| sid == member.sid.as_str()));
+        named.map(|member| member.identity.to_string()).collect()
+    }
+
+    /// Whether a user packet with this nonce has been relayed; packets without one are never repeated.
+    fn is_repeated(&mut self, room: RoomKey, nonce: &[u8]) -> bool {
+        let Some(room) = self.rooms.get_mut(room).filter(|_| nonce.len() == NONCE_BYTES) else {
+            return false;
+        };
+        if room.nonces.iter().any(|known| known == nonce) {
+            return true;
+        }
+        room.nonces.push_back(nonce.to_vec());
+        if room.nonces.len() > NONCES_MAX {
+            room.nonces.pop_front();
+        }
+        false
     }
 
     /// `SendData`: from the server to the room, unsequenced.
@@ -201,10 +248,10 @@ impl Shard {
     ) {
         let by_sid = request.destination_sids;
         let mut to = request.destination_identities;
-        let named = self.rooms.get(room).into_iter().flat_map(|room| room.members.values());
-        let named = named.filter_map(|member| self.participants.get(*member));
-        let named = named.filter(|p| by_sid.iter().any(|sid| sid == p.sid.as_str()));
-        to.extend(named.map(|participant| participant.identity.to_string()));
+        to.extend(self.identities_of(room, &by_sid));
+        if self.is_repeated(room, &request.nonce) {
+            return;
+        }
         if to.is_empty() && !by_sid.is_empty() {
             return;
         }
@@ -237,7 +284,10 @@ impl Shard {
         let members: Vec<_> = home.members.values().copied().collect();
         for member in members {
             if self.receives(member, &kept) {
-                self.deliver(now, member, &kept.packet, reliable, out);
+                // A receiver whose association is broken costs itself, not the sender.
+                self.isolated(member, out, |shard, out| {
+                    shard.deliver(now, member, &kept.packet, reliable, out);
+                });
             }
         }
         if reliable && let Some(home) = self.rooms.get_mut(room) {
@@ -259,23 +309,39 @@ impl Shard {
         reliable: bool,
         out: &mut Out,
     ) {
-        let Some(participant) = self.participants.get_mut(member) else { return };
-        let Participant { channels, link, .. } = participant;
-        let Some(link) = link else { return };
+        let Some(participant) = self.participants.get(member) else { return };
+        let channels = &participant.channels;
+        let (reliably, lossily) = (channels.reliable, channels.lossy);
         if !reliable {
-            let Some(channel) = channels.lossy else { return };
-            if link.transport.waiting(channel) < LOSSY_WAITING_BYTES_MAX {
-                self.write_channel(now, member, channel, packet, &mut out.batch);
+            if let Some(channel) = lossily {
+                self.write_lossy(now, member, channel, packet, out);
             }
             return;
         }
         // Not open yet: what is recent is replayed when it opens.
-        let Some(channel) = channels.reliable else { return };
+        let Some(channel) = reliably else { return };
         if !self.write_channel(now, member, channel, packet, &mut out.batch) {
             // A receiver that has not taken a whole buffer of reliable data can only start anew: it would miss some.
             let reason = proto::DisconnectReason::StateMismatch;
             self.send_away(member, reason, out);
             self.remove(member, reason, out);
+        }
+    }
+
+    /// Writes what may be lost, unless the receiver is behind.
+    pub(crate) fn write_lossy(
+        &mut self,
+        now: Time,
+        member: ParticipantKey,
+        channel: Channel,
+        packet: &[u8],
+        out: &mut Out,
+    ) {
+        let Some(link) = self.participants.get_mut(member).and_then(|p| p.link.as_mut()) else {
+            return;
+        };
+        if link.transport.waiting(channel) < LOSSY_WAITING_BYTES_MAX {
+            self.write_channel(now, member, channel, packet, &mut out.batch);
         }
     }
 
@@ -318,15 +384,26 @@ impl Shard {
     }
 }
 
-/// Receivers that an older SDK named inside its user packet.
-fn legacy_destinations(bytes: &[u8], routing: &Routing) -> Option<Vec<String>> {
-    if routing.value != VALUE_USER || !routing.to.is_empty() {
-        return None;
+/// What older SDKs say inside their user packet.
+#[derive(Default)]
+struct Legacy {
+    identities: Vec<String>,
+    sids: Vec<String>,
+    nonce: Vec<u8>,
+}
+
+impl Legacy {
+    fn read(bytes: &[u8], value: u32) -> Legacy {
+        let packet = (value == VALUE_USER).then(|| proto::DataPacket::decode(bytes).ok());
+        match packet.flatten().and_then(|packet| packet.value) {
+            Some(data_packet::Value::User(user)) => Legacy {
+                identities: user.destination_identities,
+                sids: user.destination_sids,
+                nonce: user.nonce,
+            },
+            _ => Legacy::default(),
+        }
     }
-    let packet = proto::DataPacket::decode(bytes).ok()?;
-    let Some(data_packet::Value::User(user)) = packet.value else { return None };
-    let named = user.destination_identities;
-    (!named.is_empty()).then_some(named)
 }
 
 /// A user packet carries its sender a second time, inside, for older SDKs. Protobuf merges a message field that occurs
@@ -371,7 +448,13 @@ mod tests {
     #[test]
     fn routing_is_read_without_decoding_the_rest() {
         let found = routing(&user(b"hello").encode_to_vec()).expect("well formed");
-        assert_eq!(found, Routing { to: vec!["bob".into()], sequence: 7, value: VALUE_USER });
+        let routed = Routing {
+            identity: Some("forged".into()),
+            to: vec!["bob".into()],
+            sequence: 7,
+            value: VALUE_USER,
+        };
+        assert_eq!(found, routed);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use outlast_livekit as proto;
+use outlast_livekit::{self as proto, signal_response};
 use outlast_media::PlaneEvent;
 use outlast_model::Time;
 
 use crate::{
     door::{Out, Told},
-    participant::ParticipantKey,
+    participant::{ParticipantKey, Track},
     shard::Shard,
 };
 
@@ -20,6 +20,10 @@ pub(crate) const TIMER_GRAIN: Duration = Duration::from_millis(1);
 const JOIN_SPAN: Duration = Duration::from_secs(60);
 /// How long a participant whose media was lost may take to resume (LiveKit's server: 5 s).
 const RESUME_SPAN: Duration = Duration::from_secs(5);
+/// Least span between two updates about one room's counts (LiveKit's server: 5 s).
+const ROOM_UPDATE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a section may wait for the track that names it before it gets one that has no other.
+const NAMED_SPAN: Duration = Duration::from_millis(500);
 /// Span between two refreshed tokens (LiveKit's server: 5 min).
 pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -50,8 +54,17 @@ impl Shard {
         for key in expired {
             self.close_room(key, proto::DisconnectReason::RoomClosed, out);
         }
-        for room in self.rooms.values_mut() {
+        let keys: Vec<_> = self.rooms.keys().collect();
+        for key in keys {
+            let Some(room) = self.rooms.get_mut(key) else { continue };
             room.replay.forget(now);
+            room.departed.forget(now);
+            if room.changed && now.since(room.told_at) >= ROOM_UPDATE_INTERVAL {
+                (room.changed, room.told_at) = (false, now);
+                let room = Some(self.room_info(key));
+                let update = signal_response::Message::RoomUpdate(proto::RoomUpdate { room });
+                self.tell_room(key, &update, None, out);
+            }
         }
     }
 
@@ -77,14 +90,30 @@ impl Shard {
             }
             Some(_) => {}
             None if silent => self.media_lost(now, key, out),
-            None => self.refresh_token(now, key, out),
+            None => {
+                self.confirm_published(now, key, out);
+                self.refresh_token(now, key, out);
+                self.late_tracks(now, key, out);
+            }
+        }
+    }
+
+    /// Binds what no name brought together, and drops announcements that no section has followed.
+    fn late_tracks(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let waits =
+            |track: &Track, span| track.bound.is_none() && now.since(track.added_at) >= span;
+        participant.tracks.retain(|track| !waits(track, JOIN_SPAN));
+        if participant.tracks.iter().any(|track| waits(track, NAMED_SPAN)) {
+            self.bind_parked(key, true);
+            self.settle_tracks(key, out);
         }
     }
 
     /// The client's ICE checks have stopped, or its transport failed: nothing more is sent, and it may resume.
     pub(crate) fn media_lost(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        self.set_path(key, None);
         let Some(participant) = self.participants.get_mut(key) else { return };
-        self.plane.set_path(participant.peer, None);
         if participant.lost_at.is_none() {
             participant.lost_at = Some(now);
         }
@@ -110,15 +139,18 @@ impl Shard {
         }
         participant.refresh_at = now + REFRESH_INTERVAL;
         let token = self.config.api_keys.refresh(&participant.claims, unix);
-        self.tell(key, proto::signal_response::Message::RefreshToken(token), out);
+        self.tell(key, signal_response::Message::RefreshToken(token), out);
     }
 
     fn drain_step(&mut self, now: Time, out: &mut Out) {
         let Some(mut drain) = self.drain.filter(|drain| !drain.finished) else { return };
         let due = now.since(drain.began).as_millis() as u64 * u64::from(drain.pace) / 1000 + 1;
         while drain.told < due {
-            // Moved participants are removed at once, so whoever is left has not been told.
-            let Some(key) = self.participants.keys().next() else {
+            // Moved participants are removed at once, so whoever is left has not been told. Room by room, so that few
+            // rooms are in two places at a time.
+            let members = self.room_names.values().filter_map(|room| self.rooms.get(*room));
+            let next = members.flat_map(|room| room.members.values()).next().copied();
+            let Some(key) = next else {
                 self.drain = Some(Drain { finished: true, ..drain });
                 out.told.push(Told::Drained);
                 return;

@@ -20,7 +20,7 @@ use crate::{
     door::{Join, Out, Told},
     leave::leave,
     participant::{Channels, Negotiation, Participant, ParticipantKey},
-    room::{DEPARTURE_TIMEOUT, EMPTY_TIMEOUT, Room, RoomKey, publish_codecs},
+    room::{DEPARTURE_TIMEOUT, Departed, EMPTY_TIMEOUT, Room, RoomKey, publish_codecs},
     shard::{Shard, frame},
 };
 
@@ -130,6 +130,10 @@ impl Shard {
             idle_since: Some(now),
             used: false,
             replay: Replay::default(),
+            departed: Departed::default(),
+            changed: false,
+            told_at: now,
+            nonces: std::collections::VecDeque::new(),
         };
         let key = self.rooms.insert(room);
         self.room_names.insert(name.clone(), key);
@@ -198,12 +202,16 @@ impl Shard {
                 ..Negotiation::default()
             },
             tracks: Vec::new(),
+            confirms_at: None,
+            unconfirmed: Vec::new(),
             subscriptions: std::collections::BTreeMap::new(),
             declined: std::collections::BTreeMap::new(),
             audience: None,
             channels: Channels::default(),
             data_sequence: 0,
             speaking: false,
+            data_tracks: Vec::new(),
+            data_subscriptions: Vec::new(),
             claims,
         };
         let identity = participant.identity.clone();
@@ -214,6 +222,7 @@ impl Shard {
         let room = &mut self.rooms[room];
         room.members.insert(identity, key);
         room.used = true;
+        room.changed = true;
         if !dependent {
             room.idle_since = None;
         }
@@ -267,6 +276,9 @@ impl Shard {
         let participant = &mut self.participants[key];
         participant.session = Some(session);
         participant.lost_at = None;
+        if let Some(link) = &mut participant.link {
+            link.transport.renew_consent(now);
+        }
         participant.refresh_at = now;
         // An offer that was lost with the old socket will not come.
         participant.negotiation.asked = false;
@@ -279,6 +291,11 @@ impl Shard {
             ..Default::default()
         };
         out.told.push(frame(session, Message::Reconnect(response)));
+        let gone = self.departures(key);
+        if !gone.is_empty() {
+            let update = proto::ParticipantUpdate { participants: gone };
+            out.told.push(frame(session, Message::Update(update)));
+        }
         // Rust-core SDKs take whoever is not named between a resume's start and end for gone.
         let mut participants = self.others(key);
         participants.push(self.participants[key].info(self.config.region.as_str()));
@@ -289,6 +306,15 @@ impl Shard {
         self.refresh_token(now, key, out);
         self.unsettled.push(key);
         Ok(())
+    }
+
+    /// Who has left lately and is not back under a newer sid.
+    fn departures(&self, key: ParticipantKey) -> Vec<proto::ParticipantInfo> {
+        let Some(room) = self.participants.get(key).and_then(|p| self.rooms.get(p.room)) else {
+            return Vec::new();
+        };
+        let gone = room.departed.infos();
+        gone.filter(|info| !room.members.contains_key(info.identity.as_str())).cloned().collect()
     }
 
     fn resumable(&self, join: &Join) -> Option<ParticipantKey> {
@@ -348,11 +374,14 @@ fn permission(claims: &Claims) -> proto::ParticipantPermission {
     let sources = grant.can_publish_sources.iter().filter_map(|source| {
         proto::TrackSource::from_str_name(&source.to_ascii_uppercase()).map(i32::from)
     });
+    let sources: Vec<i32> = sources.collect();
+    // No source means all of them; a list that names none we know must not be widened to that.
+    let unknown_only = sources.is_empty() && !grant.can_publish_sources.is_empty();
     proto::ParticipantPermission {
         can_subscribe: grant.may_subscribe(),
-        can_publish: grant.may_publish(),
+        can_publish: grant.may_publish() && !unknown_only,
         can_publish_data: grant.may_publish_data(),
-        can_publish_sources: sources.collect(),
+        can_publish_sources: sources,
         hidden: grant.hidden,
         recorder: grant.recorder,
         can_update_metadata: grant.may_update_own_metadata(),

@@ -60,11 +60,14 @@ impl Shard {
     pub(crate) fn remove(&mut self, key: ParticipantKey, reason: DisconnectReason, out: &mut Out) {
         self.detach(key, out);
         let Some(participant) = self.participants.remove(key) else { return };
-        self.forget_path(&participant);
+        self.forget_path(key, &participant);
         self.plane.remove_peer(participant.peer);
         let sids: Vec<_> = participant.tracks.iter().map(|track| track.sid.clone()).collect();
         for sid in &sids {
             self.end_subscriptions(sid);
+        }
+        for other in self.participants.values_mut() {
+            other.data_subscriptions.retain(|subscription| subscription.publisher != key);
         }
         let now = self.clock;
         let Some(room) = self.rooms.get_mut(participant.room) else { return };
@@ -88,6 +91,11 @@ impl Shard {
         info.state = proto::participant_info::State::Disconnected.into();
         info.disconnect_reason = reason.into();
         info.tracks.clear();
+        info.data_tracks.clear();
+        if let Some(room) = self.rooms.get_mut(participant.room) {
+            room.departed.note(now, info.clone());
+            room.changed = true;
+        }
         self.announce_info(participant.room, info, None, out);
     }
 
@@ -113,9 +121,9 @@ impl Shard {
             out.told.push(Told::Close { session: *session });
         }
         self.sessions.clear();
-        let gone: Vec<_> = self.participants.drain().map(|(_, participant)| participant).collect();
-        for participant in &gone {
-            self.forget_path(participant);
+        let gone: Vec<_> = self.participants.drain().collect();
+        for (key, participant) in &gone {
+            self.forget_path(*key, participant);
             self.plane.remove_peer(participant.peer);
         }
         for (_, room) in self.rooms.drain() {

@@ -14,6 +14,7 @@ mod shard;
 mod announce;
 mod api;
 mod data;
+mod data_track;
 mod housekeeping;
 mod join;
 mod leave;

@@ -162,7 +162,13 @@ impl Shard {
                     self.participants[key].negotiation.uses.remove(&section.mid);
                     self.unpublish(key, &sid, out);
                 }
-                Some(SectionUse::Sends(sid)) if sends || section.rejected => {
+                Some(SectionUse::Sends(sid)) if sends => {
+                    let sid = sid.clone();
+                    self.requeue(key, &sid);
+                }
+                Some(SectionUse::Sends(sid))
+                    if section.rejected || !section.direction.receives() =>
+                {
                     let sid = sid.clone();
                     self.unsubscribe(key, &sid);
                 }
@@ -244,7 +250,7 @@ impl Shard {
                     stream: format!("{}|{sid}", sending.publisher_sid),
                     track: sid.to_string(),
                 },
-                cname: sending.publisher_sid.to_string(),
+                cname: outlast_media::CNAME.to_owned(),
                 ssrc,
                 rtx_ssrc: rtx_ssrc.filter(|_| sending.codecs.iter().any(|c| c.rtx_pt.is_some())),
             }),
@@ -326,7 +332,7 @@ impl Shard {
         }
         let parked = Parked { section: section.clone(), codecs };
         uses.insert(section.mid.clone(), SectionUse::Parked(Box::new(parked)));
-        self.bind_parked(key);
+        self.bind_parked(key, false);
     }
 
     /// Which track each section carries to the client; Rust-core SDKs subscribe by this map alone.

@@ -11,7 +11,10 @@ use outlast_sdp::{Codec, Direction, Extension, Offer, Section, SectionKind};
 use outlast_token::Claims;
 use slotmap::new_key_type;
 
-use crate::room::RoomKey;
+use crate::{
+    data_track::{DataSubscription, DataTrack},
+    room::RoomKey,
+};
 
 new_key_type! {
     /// A participant of this shard.
@@ -53,6 +56,9 @@ pub(crate) struct Participant {
     pub(crate) link: Option<Link>,
     pub(crate) negotiation: Negotiation,
     pub(crate) tracks: Vec<Track>,
+    /// From when on announced tracks are confirmed at once; `None` until the transport is up.
+    pub(crate) confirms_at: Option<Time>,
+    pub(crate) unconfirmed: Vec<proto::TrackPublishedResponse>,
     pub(crate) subscriptions: BTreeMap<TrackSid, Subscription>,
     /// Tracks that the client asked not to receive, though it subscribes automatically.
     pub(crate) declined: BTreeMap<TrackSid, ()>,
@@ -62,6 +68,8 @@ pub(crate) struct Participant {
     /// Highest `sequence` of a reliable data packet taken from this participant.
     pub(crate) data_sequence: u32,
     pub(crate) speaking: bool,
+    pub(crate) data_tracks: Vec<DataTrack>,
+    pub(crate) data_subscriptions: Vec<DataSubscription>,
 }
 
 /// How a participant is reached once it has offered.
@@ -77,6 +85,14 @@ pub(crate) struct Link {
     pub(crate) validated: Vec<SocketAddr>,
     /// When the shard has promised to wake the transport.
     pub(crate) timer_at: Option<Time>,
+}
+
+impl Link {
+    /// Whether a pair was proved later than the one in use.
+    pub(crate) fn is_newer(&self, pair: Path) -> bool {
+        let place = |address: SocketAddr| self.validated.iter().position(|other| *other == address);
+        self.path.is_some_and(|path| place(pair.address) > place(path.address))
+    }
 }
 
 /// What has been agreed on in SDP.
@@ -139,6 +155,7 @@ pub(crate) struct Track {
     pub(crate) info: proto::TrackInfo,
     /// `None` until its section is negotiated.
     pub(crate) bound: Option<Bound>,
+    pub(crate) added_at: Time,
     /// Others have been told.
     pub(crate) live: bool,
     /// The publisher has been told of its first subscriber.
@@ -223,6 +240,7 @@ impl Participant {
             region: region.to_owned(),
             kind: self.kind,
             attributes: self.attributes.clone().into_iter().collect(),
+            data_tracks: self.data_tracks.iter().map(|track| track.info.clone()).collect(),
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),
             ..Default::default()

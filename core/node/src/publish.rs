@@ -1,5 +1,7 @@
 //! Publishing: `add_track` meets its media section, in either order, and the track is told to the others.
 
+use std::time::Duration;
+
 use outlast_livekit as proto;
 use outlast_media::{CodecSpec, Kind, LayerConfig, MediaCodec, PublicationConfig};
 use outlast_model::{Time, TrackSid};
@@ -17,6 +19,9 @@ use crate::{
     },
     shard::Shard,
 };
+
+/// How long after our end of the transport the client's is up as well: its last flight has to come back.
+const CONFIRM_AFTER: Duration = Duration::from_millis(50);
 
 impl Shard {
     /// Announces a track: answered at once, shown to others when its section is negotiated.
@@ -49,10 +54,46 @@ impl Shard {
         let response =
             proto::TrackPublishedResponse { cid: cid.clone(), track: Some(info.clone()) };
         let Some(participant) = self.participants.get_mut(key) else { return };
-        participant.tracks.push(Track { sid, cid, info, bound: None, live: false, heard: false });
-        self.tell(key, Message::TrackPublished(response), out);
-        self.bind_parked(key);
+        participant.tracks.push(Track {
+            sid,
+            cid,
+            info,
+            bound: None,
+            added_at: self.clock,
+            live: false,
+            heard: false,
+        });
+        self.tell_published(key, response, out);
+        self.bind_parked(key, false);
         self.settle_tracks(key, out);
+    }
+
+    /// Confirms an announced track; before the client's transport is up the confirmation waits for it. A JS client that
+    /// has republished everything before its peer connection is connected sleeps two seconds before it shows what it
+    /// receives; one whose peer connection came first does not.
+    fn tell_published(
+        &mut self,
+        key: ParticipantKey,
+        response: proto::TrackPublishedResponse,
+        out: &mut Out,
+    ) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if participant.confirms_at.is_some_and(|at| at <= self.clock) {
+            self.tell(key, Message::TrackPublished(response), out);
+        } else {
+            participant.unconfirmed.push(response);
+        }
+    }
+
+    /// Sends the confirmations that have waited.
+    pub(crate) fn confirm_published(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if participant.confirms_at.is_none_or(|at| at > now) {
+            return;
+        }
+        for response in std::mem::take(&mut participant.unconfirmed) {
+            self.tell(key, Message::TrackPublished(response), out);
+        }
     }
 
     /// How to answer a sending section: by what its `add_track`, if it has come, asked for.
@@ -60,7 +101,7 @@ impl Shard {
         let Some(participant) = self.participants.get(key) else { return CodecPolicy::default() };
         let bound = match participant.negotiation.uses.get(&section.mid) {
             Some(SectionUse::Publishes(sid)) => participant.track(sid.as_str()),
-            _ => matching(participant, section).and_then(|at| participant.tracks.get(at)),
+            _ => matching(participant, section, true).and_then(|at| participant.tracks.get(at)),
         };
         let Some(track) = bound else { return CodecPolicy::default() };
         let has = |feature: AudioTrackFeature| track.info.audio_features.contains(&feature.into());
@@ -89,13 +130,15 @@ impl Shard {
             && participant.tracks.iter().any(|other| other.bound.is_none() && names(other))
     }
 
-    /// Binds parked sections to announced tracks.
-    pub(crate) fn bind_parked(&mut self, key: ParticipantKey) {
+    /// Binds parked sections to announced tracks: to those that they name, or, for SDKs whose SDP has other ids, to any
+    /// that waits (`unnamed`).
+    pub(crate) fn bind_parked(&mut self, key: ParticipantKey, unnamed: bool) {
         let Some(participant) = self.participants.get_mut(key) else { return };
         let uses = std::mem::take(&mut participant.negotiation.uses);
         for (mid, used) in uses {
             let used = match used {
-                SectionUse::Parked(parked) => match matching(participant, &parked.section) {
+                SectionUse::Parked(parked) => match matching(participant, &parked.section, unnamed)
+                {
                     Some(at) => {
                         let track = &mut participant.tracks[at];
                         let config = publication(track, &parked);
@@ -136,12 +179,14 @@ impl Shard {
     }
 
     /// ICE and DTLS are up: the participant is active.
-    pub(crate) fn connected(&mut self, _now: Time, key: ParticipantKey, out: &mut Out) {
+    pub(crate) fn connected(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
         let Some(participant) = self.participants.get_mut(key) else { return };
         let Some(link) = &mut participant.link else { return };
         if std::mem::replace(&mut link.connected, true) {
             return;
         }
+        participant.confirms_at = Some(now + CONFIRM_AFTER);
+        self.housekeeping_at = self.housekeeping_at.min(now + CONFIRM_AFTER);
         self.announce(key, Reach::All, out);
         self.settle_tracks(key, out);
     }
@@ -265,8 +310,8 @@ fn mime_type(audio: bool, codec: &str) -> String {
     }
 }
 
-/// The announced track that a section carries: by its ids, else the oldest of its kind that waits.
-fn matching(participant: &Participant, section: &Section) -> Option<usize> {
+/// The announced track that a section carries: by its ids, else (`unnamed`) the oldest of its kind that waits.
+fn matching(participant: &Participant, section: &Section, unnamed: bool) -> Option<usize> {
     let audio = section.kind == SectionKind::Audio;
     let waits =
         |track: &Track| track.bound.is_none() && (track.info.r#type() == TrackType::Audio) == audio;
@@ -280,7 +325,7 @@ fn matching(participant: &Participant, section: &Section) -> Option<usize> {
             position(&|track| track.cid == msid.track)
                 .or_else(|| position(&|track| track.cid == msid.stream))
         })
-        .or_else(|| position(&|_| true))
+        .or_else(|| position(&|_| unnamed))
 }
 
 fn bind(track: &mut Track, parked: Parked, publication: outlast_media::PublicationKey) {

@@ -1,6 +1,9 @@
 //! A room: its settings and who is in it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use outlast_livekit as proto;
 use outlast_model::{Generation, Identity, RoomName, RoomSid, Time};
@@ -17,6 +20,11 @@ new_key_type! {
 pub(crate) const EMPTY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a room is kept after its last participant left, by default (LiveKit's server: 20 s).
 pub(crate) const DEPARTURE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long departures are kept for those who resume: longer than any SDK tries.
+const DEPARTED_SPAN: Duration = Duration::from_secs(60);
+/// Most departures kept in one room.
+const DEPARTED_MAX: usize = 1_000;
 
 /// A room of this shard.
 pub(crate) struct Room {
@@ -35,6 +43,35 @@ pub(crate) struct Room {
     /// Somebody has been in it.
     pub(crate) used: bool,
     pub(crate) replay: Replay,
+    pub(crate) departed: Departed,
+    /// Its counts have changed since the last `room_update`.
+    pub(crate) changed: bool,
+    pub(crate) told_at: Time,
+    /// Nonces of the latest user packets that carried one; a packet that was sent twice is relayed once.
+    pub(crate) nonces: VecDeque<Vec<u8>>,
+}
+
+/// Who has left lately: a client that resumes must be told, or JS keeps showing them.
+#[derive(Default)]
+pub(crate) struct Departed(VecDeque<(Time, proto::ParticipantInfo)>);
+
+impl Departed {
+    pub(crate) fn note(&mut self, now: Time, info: proto::ParticipantInfo) {
+        self.0.push_back((now, info));
+        if self.0.len() > DEPARTED_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    pub(crate) fn forget(&mut self, now: Time) {
+        while self.0.front().is_some_and(|(at, _)| now.since(*at) > DEPARTED_SPAN) {
+            self.0.pop_front();
+        }
+    }
+
+    pub(crate) fn infos(&self) -> impl Iterator<Item = &proto::ParticipantInfo> {
+        self.0.iter().map(|(_, info)| info)
+    }
 }
 
 impl Room {

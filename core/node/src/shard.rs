@@ -16,7 +16,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use slotmap::{SecondaryMap, SlotMap};
 
 use crate::{
-    door::{Command, Out, ShardConfig, ShardStats, Told},
+    door::{ApiError, Command, Out, ShardConfig, ShardStats, Told},
     housekeeping::{self, Drain},
     participant::{ADDRESSES_MAX, Participant, ParticipantKey},
     room::{Room, RoomKey},
@@ -125,10 +125,9 @@ impl Shard {
             return;
         }
         // A client that restarts ICE or changes networks sends from the pair it has chosen before it says so in a check.
-        let Some(link) = &mut participant.link else { return };
-        if link.path.is_some_and(|path| path != from) {
-            link.path = Some(from);
-            self.plane.set_path(participant.peer, Some(from));
+        // Only forward: a packet that was late on the old pair must not lead back.
+        if participant.link.as_ref().is_some_and(|link| link.is_newer(from)) {
+            self.set_path(key, Some(from));
         }
     }
 
@@ -154,14 +153,26 @@ impl Shard {
     pub fn command(&mut self, now: Time, command: Command, out: &mut Out) {
         self.clock = now;
         match command {
-            Command::Join(join) => self.join(now, *join, out),
+            Command::Join(join) => {
+                let session = join.session;
+                let caught = catch_unwind(AssertUnwindSafe(|| self.join(now, *join, out)));
+                if let Err(payload) = caught {
+                    self.panicked(payload.as_ref(), out);
+                    let text = "the join panicked".to_owned();
+                    out.told.push(Told::Refused { session, status: 500, text });
+                }
+            }
             Command::Signal { session, bytes } => {
                 let Some(key) = self.sessions.get(&session).copied() else { return };
                 self.isolated(key, out, |shard, out| shard.signal(now, session, key, &bytes, out));
             }
             Command::Closed { session } => self.socket_closed(now, session, out),
             Command::Api { call, request } => {
-                let result = self.api(now, *request, out);
+                let caught = catch_unwind(AssertUnwindSafe(|| self.api(now, *request, out)));
+                let result = caught.unwrap_or_else(|payload| {
+                    self.panicked(payload.as_ref(), out);
+                    Err(ApiError { code: "internal", message: "the request panicked".to_owned() })
+                });
                 out.told.push(Told::Api { call, result });
             }
             Command::Tick(tick) => out.told.push(Told::Ticked(tick)),
@@ -183,7 +194,7 @@ impl Shard {
             self.isolated(key, out, |shard, out| shard.transport_event(now, key, event, out));
         }
         for key in std::mem::take(&mut self.unsettled) {
-            self.settle(key, out);
+            self.isolated(key, out, |shard, out| shard.settle(key, out));
         }
     }
 
@@ -287,12 +298,7 @@ impl Shard {
                 }
             }
             TransportEvent::Validated(path) => self.validated(key, path),
-            TransportEvent::Path(path) => {
-                if let Some(link) = &mut participant.link {
-                    link.path = Some(path);
-                }
-                self.plane.set_path(peer, Some(path));
-            }
+            TransportEvent::Nominated(path) => self.set_path(key, Some(path)),
             TransportEvent::Connected => self.connected(now, key, out),
             TransportEvent::ChannelOpen(channel, label) => {
                 participant.channels.opened(channel, &label);
@@ -304,17 +310,22 @@ impl Shard {
             TransportEvent::Message { channel, bytes } => {
                 self.data_message(now, key, channel, &bytes, out);
             }
-            TransportEvent::Closed => self.media_lost(now, key, out),
+            TransportEvent::Closed => {
+                // DTLS is gone: there is nothing that a resume could take up.
+                let reason = proto::DisconnectReason::ConnectionTimeout;
+                self.send_away(key, reason, out);
+                self.remove(key, reason, out);
+            }
         }
     }
 
     /// Forgets how datagrams of a participant are recognised.
-    pub(crate) fn forget_path(&mut self, participant: &Participant) {
+    pub(crate) fn forget_path(&mut self, key: ParticipantKey, participant: &Participant) {
         self.by_peer.remove(participant.peer);
         let Some(link) = &participant.link else { return };
         self.by_ufrag.remove(&link.local.ufrag);
         for address in &link.validated {
-            self.by_address.remove(address);
+            self.forget_address(key, address);
         }
     }
 
@@ -329,10 +340,28 @@ impl Shard {
         };
         link.validated.push(path.address);
         if link.validated.len() > ADDRESSES_MAX {
-            let oldest = link.validated.remove(0);
-            if self.by_address.get(&oldest) == Some(&key) {
-                self.by_address.remove(&oldest);
-            }
+            let current = link.path.map(|path| path.address);
+            let oldest = link.validated.iter().position(|address| Some(*address) != current);
+            let oldest = link.validated.remove(oldest.unwrap_or(0));
+            self.forget_address(key, &oldest);
+        }
+    }
+
+    /// Forgets an address, unless it has become another participant's.
+    fn forget_address(&mut self, key: ParticipantKey, address: &SocketAddr) {
+        if self.by_address.get(address) == Some(&key) {
+            self.by_address.remove(address);
+        }
+    }
+
+    /// Sends a participant's datagrams there from now on; `None` sends nothing until a check nominates a pair.
+    pub(crate) fn set_path(&mut self, key: ParticipantKey, path: Option<Path>) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let Some(link) = &mut participant.link else { return };
+        if link.path != path {
+            link.path = path;
+            link.transport.set_path(path);
+            self.plane.set_path(participant.peer, path);
         }
     }
 
@@ -345,6 +374,12 @@ impl Shard {
     ) {
         let caught = catch_unwind(AssertUnwindSafe(|| work(self, out)));
         let Err(payload) = caught else { return };
+        self.panicked(payload.as_ref(), out);
+        self.send_away(key, proto::DisconnectReason::StateMismatch, out);
+        self.remove(key, proto::DisconnectReason::StateMismatch, out);
+    }
+
+    fn panicked(&mut self, payload: &(dyn std::any::Any + Send), out: &mut Out) {
         let message = payload
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
@@ -352,8 +387,6 @@ impl Shard {
             .unwrap_or_else(|| "a panic without words".to_owned());
         self.stats.panics += 1;
         out.told.push(Told::Panicked { message });
-        self.send_away(key, proto::DisconnectReason::StateMismatch, out);
-        self.remove(key, proto::DisconnectReason::StateMismatch, out);
     }
 
     /// The advertised address that stands for a socket: of the same family, at the shard's port.

@@ -65,6 +65,13 @@ impl Shard {
                     (info.width, info.height) = (request.width, request.height);
                 });
             }
+            Request::PublishDataTrackRequest(request) => self.publish_data_track(key, request, out),
+            Request::UnpublishDataTrackRequest(request) => {
+                self.unpublish_data_track(key, request, out);
+            }
+            Request::UpdateDataSubscription(request) => {
+                self.update_data_subscription(key, &request, out);
+            }
             Request::SyncState(state) => self.sync_state(key, state, out),
             Request::Simulate(request) => self.simulate(key, request, out),
             // ICE-lite learns the client's addresses from its checks; answers have no offer of ours to answer.
@@ -80,7 +87,7 @@ impl Shard {
         }
     }
 
-    fn respond(
+    pub(crate) fn respond(
         &self,
         key: ParticipantKey,
         request_id: u32,
@@ -125,10 +132,15 @@ impl Shard {
         attributes: &HashMap<String, String>,
     ) -> Reason {
         let Some(participant) = self.participants.get_mut(key) else { return Reason::NotFound };
-        let own: usize =
-            participant.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if attribute_bytes(attributes) > ATTRIBUTES_BYTES_MAX {
+            return Reason::LimitExceeded;
+        }
+        let mut merged = participant.attributes.clone();
+        merged.extend(attributes.clone());
+        merged.retain(|_, value| !value.is_empty());
+        let total: usize = merged.iter().map(|(key, value)| key.len() + value.len()).sum();
         if metadata.len() > METADATA_BYTES_MAX
-            || own + attribute_bytes(attributes) > ATTRIBUTES_BYTES_MAX
+            || total > ATTRIBUTES_BYTES_MAX
             || name.chars().count() > NAME_CHARS_MAX
         {
             return Reason::LimitExceeded;
@@ -139,8 +151,7 @@ impl Shard {
         if !metadata.is_empty() {
             metadata.clone_into(&mut participant.metadata);
         }
-        participant.attributes.extend(attributes.clone());
-        participant.attributes.retain(|_, value| !value.is_empty());
+        participant.attributes = merged;
         Reason::Ok
     }
 
@@ -177,6 +188,9 @@ impl Shard {
         self.track_setting(key, &disabled);
         if let Some(subscription) = state.subscription {
             self.update_subscription(key, &subscription, out);
+        }
+        if let Some(subscription) = state.data_subscription {
+            self.update_data_subscription(key, &subscription, out);
         }
         self.replay_after(key, &state.datachannel_receive_states, out);
     }

@@ -98,6 +98,17 @@ impl Shard {
         }
     }
 
+    /// The client has taken a section for what it sends: its subscription waits for another one.
+    pub(crate) fn requeue(&mut self, key: ParticipantKey, sid: &TrackSid) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let Some(subscription) = participant.subscriptions.get_mut(sid) else { return };
+        if let Some(sending) = subscription.sending.take() {
+            self.plane.unsubscribe(sending.key);
+            participant.negotiation.uses.remove(&sending.mid);
+            self.unsettled.push(key);
+        }
+    }
+
     /// Ends all subscriptions to a track.
     pub(crate) fn end_subscriptions(&mut self, sid: &TrackSid) {
         let subscribers: Vec<_> = self

@@ -1,5 +1,7 @@
 //! Whole calls through a shard, in virtual time, with real engines on the clients' side.
 
+#![allow(deprecated, reason = "older SDKs name receivers by sid")]
+
 mod world;
 
 use std::time::Duration;
@@ -433,4 +435,133 @@ fn frames_that_cannot_be_decoded_are_ignored() {
     world.signal(alice, Request::PingReq(proto::Ping { timestamp: 5, rtt: 0 }));
     let last = world.clients[alice].inbox.last().expect("answered");
     assert!(matches!(last, Message::PongResp(pong) if pong.last_ping_timestamp == 5));
+}
+
+#[test]
+fn a_resume_tells_who_left_meanwhile() {
+    let (mut world, alice, bob) = two();
+    let (sid, session) = (world.clients[alice].sid(), world.clients[alice].session);
+    world.command(Command::Closed { session });
+    world.signal(bob, Request::Leave(proto::LeaveRequest::default()));
+    world.run(Duration::from_secs(1));
+    let resumed = world.resume(alice, &sid);
+    let about_bob =
+        world.clients[resumed].updates().into_iter().find(|info| info.identity == "bob");
+    assert_eq!(about_bob.expect("bob is named").state(), State::Disconnected);
+}
+
+#[test]
+fn a_resume_after_lost_media_is_not_undone_before_its_offer_comes() {
+    let (mut world, alice, _) = two();
+    let sid = world.clients[alice].sid();
+    world.clients[alice].unplugged = true;
+    world.run(Duration::from_secs(11));
+    assert_eq!(world.clients[alice].leave().expect("told").action(), Action::Resume);
+    let resumed = world.resume(alice, &sid);
+    world.run(Duration::from_secs(1));
+    assert!(world.clients[resumed].leave().is_none(), "the offer may take a round trip");
+}
+
+#[test]
+fn data_tracks_are_listed_and_their_frames_relayed_under_the_subscribers_handle() {
+    let (mut world, alice, bob) = two();
+    world.open_channel(alice, "_data_track");
+    world.open_channel(bob, "_data_track");
+    let request =
+        proto::PublishDataTrackRequest { pub_handle: 7, name: "pose".into(), ..Default::default() };
+    world.signal(alice, Request::PublishDataTrackRequest(request.clone()));
+    world.signal(alice, Request::PublishDataTrackRequest(request));
+    let refused = world.clients[alice].inbox.iter().any(|message| {
+        matches!(message, Message::RequestResponse(r) if r.reason()
+            == proto::request_response::Reason::DuplicateHandle)
+    });
+    assert!(refused, "one handle, one track");
+    let listed = world.clients[bob].updates().pop().expect("told").data_tracks;
+    let update = proto::update_data_subscription::Update {
+        track_sid: listed[0].sid.clone(),
+        subscribe: true,
+        options: None,
+    };
+    let update = proto::UpdateDataSubscription { updates: vec![update] };
+    world.signal(bob, Request::UpdateDataSubscription(update));
+    let handle = world.clients[bob].inbox.iter().find_map(|message| match message {
+        Message::DataTrackSubscriberHandles(handles) => handles.sub_handles.keys().copied().next(),
+        _ => None,
+    });
+    let handle = u16::try_from(handle.expect("a handle")).expect("16 bits").to_be_bytes();
+    let mut frame = vec![0x18, 0, 0, 7, 0, 1, 0, 1, 0, 0, 0, 9];
+    frame.extend(b"here");
+    world.send_bytes(alice, "_data_track", &frame);
+    world.run(Duration::from_millis(100));
+    frame[2..4].copy_from_slice(&handle);
+    assert_eq!(world.clients[bob].messages, [frame]);
+    assert!(world.clients[alice].messages.is_empty());
+}
+
+#[test]
+fn a_packet_for_one_sid_does_not_go_to_everybody() {
+    let (mut world, alice, bob) = two();
+    let carol = world.join("room", "carol");
+    world.until("carol is connected", |world| world.clients[carol].channels.len() == 2);
+    let to = |sid: String| proto::DataPacket {
+        value: Some(data_packet::Value::User(proto::UserPacket {
+            payload: b"secret".to_vec(),
+            destination_sids: vec![sid],
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let bobs = world.clients[bob].sid();
+    world.send_data(alice, "_reliable", &to(bobs));
+    world.send_data(alice, "_reliable", &to("PA_gone".into()));
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.clients[bob].messages.len(), 1);
+    assert!(world.clients[carol].messages.is_empty());
+}
+
+#[test]
+fn a_packet_that_was_sent_twice_is_relayed_once() {
+    let (mut world, alice, bob) = two();
+    let data = proto::SendDataRequest {
+        room: "room".into(),
+        data: b"once".to_vec(),
+        nonce: vec![5; 16],
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        world.api(ApiRequest::SendData(data.clone())).expect("sent");
+    }
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.clients[bob].messages.len(), 1);
+    assert_eq!(world.clients[alice].messages.len(), 1);
+}
+
+#[test]
+fn a_list_of_unknown_sources_grants_none() {
+    let mut world = World::new();
+    let mut odd = claims("room", "alice");
+    odd.video.can_publish_sources = vec!["mic".into()];
+    let alice = world.join_with(odd, proto::JoinRequest::default());
+    let permission = world.clients[alice].join().and_then(|join| join.participant.clone());
+    assert!(!permission.and_then(|info| info.permission).expect("a permission").can_publish);
+}
+
+#[test]
+fn an_attribute_may_be_replaced_by_one_as_large() {
+    let mut world = World::new();
+    let mut allowed = claims("room", "alice");
+    allowed.video.can_update_own_metadata = Some(true);
+    let alice = world.join_with(allowed, proto::JoinRequest::default());
+    for letter in ["a", "b"] {
+        world.signal(
+            alice,
+            Request::UpdateMetadata(proto::UpdateParticipantMetadata {
+                attributes: [("big".to_owned(), letter.repeat(40_000))].into(),
+                request_id: 1,
+                ..Default::default()
+            }),
+        );
+    }
+    let last = world.clients[alice].updates().pop().expect("told");
+    assert!(last.attributes["big"].starts_with('b'));
 }

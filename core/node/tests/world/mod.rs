@@ -308,6 +308,22 @@ impl World {
         stream.write_rtp(RtpWrite::new(pt, sequence.into(), time, now, payload));
     }
 
+    /// Opens one more data channel, in band.
+    pub(crate) fn open_channel(&mut self, client: usize, label: &str) {
+        let config =
+            str0m::channel::ChannelConfig { label: label.to_owned(), ..Default::default() };
+        self.clients[client].rtc.direct_api().create_data_channel(config);
+        self.clients[client].next = self.zero;
+        self.run(Duration::from_millis(100));
+    }
+
+    pub(crate) fn send_bytes(&mut self, client: usize, label: &str, bytes: &[u8]) {
+        let peer = &mut self.clients[client];
+        let mut channel = peer.rtc.channel(peer.channels[label]).expect("the channel is open");
+        assert!(channel.write(true, bytes).expect("writable"));
+        peer.next = self.zero;
+    }
+
     pub(crate) fn send_data(&mut self, client: usize, label: &str, packet: &proto::DataPacket) {
         let peer = &mut self.clients[client];
         let id = peer.channels[label];
