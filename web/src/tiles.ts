@@ -91,10 +91,10 @@ export class Tiles {
     // While only the signalling is being resumed, media flows and nothing is shown.
     const reconnecting = room.state === 'reconnecting' || room.state === 'disconnected';
     const waiting = !isLocal && camera === undefined && microphone === undefined;
-    tile.element.classList.toggle('speaking', participant.isSpeaking && !reconnecting);
+    const silent = !isLocal && this.measure.isSilent(identity, at);
+    tile.element.classList.toggle('speaking', participant.isSpeaking && !reconnecting && !silent);
     // Somebody who is just back has no camera yet: the last picture stays.
     tile.element.classList.toggle('dark', camera?.isMuted === true || tile.video === undefined);
-    const silent = !isLocal && this.measure.isSilent(identity, at);
     tile.element.classList.toggle('away', reconnecting || silent);
     tile.muted.hidden = microphone?.isMuted !== true;
     setText(tile.note, reconnecting ? 'reconnecting' : waiting ? 'joining' : silent ? 'nothing arrives' : '');

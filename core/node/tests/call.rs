@@ -485,7 +485,7 @@ fn data_tracks_are_listed_and_their_frames_relayed_under_the_subscribers_handle(
     let update = proto::UpdateDataSubscription { updates: vec![update] };
     world.signal(bob, Request::UpdateDataSubscription(update));
     let handle = world.clients[bob].inbox.iter().find_map(|message| match message {
-        Message::DataTrackSubscriberHandles(handles) => handles.sub_handles.keys().copied().next(),
+        Message::DataTrackSubscriberHandles(handles) => handles.sub_handles.clone().into_keys().next(),
         _ => None,
     });
     let handle = u16::try_from(handle.expect("a handle")).expect("16 bits").to_be_bytes();

@@ -117,9 +117,13 @@ fn receive_video(section: &Section, policy: &CodecPolicy) -> Vec<Codec> {
         .iter()
         .filter(|codec| VIDEO.contains(&codec.name.as_str()))
         .map(|codec| {
-            let mut codec = codec.clone();
-            codec.feedback.retain(|feedback| VIDEO_FEEDBACK.contains(&feedback.as_str()));
-            codec
+            let known = |feedback: &&String| VIDEO_FEEDBACK.contains(&feedback.as_str());
+            Codec {
+                name: codec.name.clone(),
+                fmtp: codec.fmtp.clone(),
+                feedback: codec.feedback.iter().filter(known).cloned().collect(),
+                ..*codec
+            }
         })
         .collect();
     // Browsers send the first codec of the answer whatever the application asked for. Chromium lists an H.264 profile

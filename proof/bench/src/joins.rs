@@ -40,6 +40,7 @@ pub(crate) fn run() -> Vec<Finding> {
         made = (allocations::made() - before) / JOINS;
     }
     let (cost, request, floor) = (median(&costs), median(&requests), median(&floors));
+    let best = costs.iter().copied().fold(cost, f64::min);
     println!(
         "{:>9} {:>9} {:>9} {:>8} {:>10} {:>15}",
         "handshake", "request", "join", "x floor", "joins/s", "allocations"
@@ -56,7 +57,7 @@ pub(crate) fn run() -> Vec<Finding> {
         what: "joins per second and core".to_owned(),
         measured: 1e9 / cost,
         expected: Bound::AtLeast(EXPECTED),
-        floor: format!("{:.0} bare handshakes", 1e9 / floor),
+        floor: format!("{:.0} in the best round, {:.0} bare handshakes", 1e9 / best, 1e9 / floor),
     }]
 }
 
@@ -82,7 +83,7 @@ fn handshake() -> f64 {
         for _ in 0..HANDSHAKES {
             let key = fresh();
             key.compute_public_key().expect("a public key");
-            agree_ephemeral(key, &client, (), |_| Ok(())).expect("a good key of the client");
+            agree_ephemeral(key, client, (), |_| Ok(())).expect("a good key of the client");
             let signature = signer.sign(&random, &message).expect("P-256 signs");
             verifier.verify(&message, signature.as_ref()).expect("its own signature");
         }
