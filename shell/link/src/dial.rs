@@ -34,7 +34,8 @@ pub struct DialLimits {
     pub response: Duration,
     /// Largest response body, in bytes; of a refused handshake as well.
     pub body_bytes: usize,
-    /// Largest WebSocket message, in bytes.
+    /// Largest WebSocket message that may come, in bytes; to a node's signalling
+    /// [`MESSAGE_WRITTEN_BYTES_MAX`](crate::MESSAGE_WRITTEN_BYTES_MAX). Those that go may always have as much.
     pub message_bytes: usize,
 }
 

@@ -12,4 +12,6 @@ pub use credentials::{CLUSTER_NAME, Credentials, CredentialsError, public_tls};
 pub use dial::{DialError, DialLimits, Dialer, TLS_CONNECT_MAX};
 pub use serve::{Body, Peer, ServerLimits, ServerTls, serve, text};
 pub use tokio_tungstenite::tungstenite;
-pub use websocket::{Upgrade, UpgradeError, WebSocket, websocket_config};
+pub use websocket::{
+    MESSAGE_WRITTEN_BYTES_MAX, Upgrade, UpgradeError, WebSocket, websocket_config,
+};

@@ -20,13 +20,19 @@ use crate::serve::Body;
 /// A WebSocket over whatever stream hyper was serving.
 pub type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Limits of one WebSocket: whole messages and single frames of at most `message_bytes`, writes kept to about four times
-/// that before the writer has to wait.
+/// Largest message, in bytes, that any WebSocket of ours writes, whatever it reads: the join of a room with thousands
+/// of participants. Whoever reads from a node must allow as much.
+pub const MESSAGE_WRITTEN_BYTES_MAX: usize = 16 << 20;
+/// Room beside such a message: its header, and pongs that wait with it.
+const WRITE_SLACK_BYTES: usize = 64 * 1024;
+
+/// Limits of one WebSocket: reads whole messages and single frames of at most `message_bytes`; writes messages of up to
+/// [`MESSAGE_WRITTEN_BYTES_MAX`], one at a time, before the writer has to wait.
 pub fn websocket_config(message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8 * 1024)
         .write_buffer_size(0)
-        .max_write_buffer_size(4 * message_bytes + 64 * 1024)
+        .max_write_buffer_size(MESSAGE_WRITTEN_BYTES_MAX + WRITE_SLACK_BYTES)
         .max_message_size(Some(message_bytes))
         .max_frame_size(Some(message_bytes))
 }
@@ -70,7 +76,7 @@ impl Upgrade {
     }
 
     /// The `101` to return from the request's handler, and the socket that exists once it has been sent. Messages
-    /// above `message_bytes` end the socket.
+    /// above `message_bytes` that the peer sends end the socket; ours may have [`MESSAGE_WRITTEN_BYTES_MAX`].
     pub fn accept(
         self,
         message_bytes: usize,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Request, StatusCode};
 use outlast_link::{
-    Authority, Body, Credentials, DialError, DialLimits, Dialer, ServerLimits, ServerTls, Upgrade,
-    serve, text, tungstenite::Message,
+    Authority, Body, Credentials, DialError, DialLimits, Dialer, MESSAGE_WRITTEN_BYTES_MAX,
+    ServerLimits, ServerTls, Upgrade, serve, text, tungstenite::Message,
 };
 use tokio::{net::TcpListener, sync::watch};
 
@@ -17,7 +17,8 @@ fn credentials(authority: &Authority, name: &str) -> Credentials {
     Credentials::from_pem(authority.certificate(), &issued.certificate, &issued.key).unwrap()
 }
 
-/// A peer that echoes WebSocket messages at `/echo` and refuses everything else.
+/// A peer that echoes WebSocket messages of up to 1,000 bytes at `/echo`, answers each with the largest of all at
+/// `/large`, and refuses everything else.
 async fn peer(credentials: &Credentials) -> (SocketAddr, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -27,14 +28,19 @@ async fn peer(credentials: &Credentials) -> (SocketAddr, watch::Sender<bool>) {
         let Ok(upgrade) = Upgrade::take(&mut request) else {
             return text(StatusCode::IM_A_TEAPOT, request.uri().to_string());
         };
-        if request.uri().path() != "/echo" {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "no room");
-        }
+        let large = match request.uri().path() {
+            "/echo" => false,
+            "/large" => true,
+            _ => return text(StatusCode::SERVICE_UNAVAILABLE, "no room"),
+        };
         let (response, socket) = upgrade.accept(1_000);
         tokio::spawn(async move {
             let mut socket = socket.await.unwrap();
             while let Some(Ok(message)) = socket.next().await {
-                if !message.is_close() {
+                if large && message.is_binary() {
+                    let large = vec![7; MESSAGE_WRITTEN_BYTES_MAX];
+                    socket.send(Message::Binary(large.into())).await.unwrap();
+                } else if !message.is_close() {
                     socket.send(message).await.unwrap();
                 }
             }
@@ -69,6 +75,31 @@ async fn processes_of_one_cluster_talk() {
     let Err(DialError::Refused(refusal)) = refused else { panic!("not refused") };
     assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refusal.body(), "no room");
+}
+
+#[tokio::test]
+async fn a_socket_that_reads_little_writes_the_join_of_a_large_room() {
+    let authority = Authority::make().unwrap();
+    let (address, _stop) = peer(&credentials(&authority, "node-1")).await;
+    let dialer = Dialer::new(&credentials(&authority, "gateway-1")).unwrap();
+    let limits = DialLimits { message_bytes: MESSAGE_WRITTEN_BYTES_MAX, ..DialLimits::default() };
+    let address = address.to_string();
+    let mut socket = dialer.websocket(&address, "/large", HeaderMap::new(), &limits).await.unwrap();
+    // Pings wait together with the large message, so that it does not have the buffer to itself.
+    for _ in 0..3 {
+        socket.feed(Message::Ping(Bytes::from_static(b"ping"))).await.unwrap();
+    }
+    socket.send(Message::Binary(Bytes::from_static(b"join"))).await.unwrap();
+    let large = loop {
+        match socket.next().await.unwrap().unwrap() {
+            Message::Binary(bytes) => break bytes,
+            other => assert!(other.is_ping() || other.is_pong(), "{other:?}"),
+        }
+    };
+    assert_eq!(large.len(), MESSAGE_WRITTEN_BYTES_MAX);
+    // It goes on, and still reads no more than it did.
+    socket.send(Message::Binary(vec![0; 1_001].into())).await.unwrap();
+    assert!(!matches!(socket.next().await, Some(Ok(Message::Binary(_)))), "over the limit");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Beats: each interval one tick goes through every shard, and when the last has answered, one sealed datagram to every
-//! gateway. A shard that hangs is a beat that is not sent.
+//! Beats: each interval every shard is asked for a tick, which it answers at the end of its next turn, and when the last
+//! has answered, one sealed datagram goes to every gateway. A shard that hangs is a beat that is not sent.
 
 use std::{
     io,
@@ -12,7 +12,6 @@ use std::{
 };
 
 use outlast_model::{BEAT_INTERVAL, Epoch, Time};
-use outlast_node_core::Command;
 use outlast_runtime::Clock;
 use outlast_wire::{
     Beat, DATAGRAM_BYTES_MAX, Echo, Echoed, Message, Opener, Process, Sealer, Secret,
@@ -25,7 +24,8 @@ use tokio::{
 
 use crate::{
     config::{GatewayPeer, NodeConfig},
-    shards::{Input, Shards, Shared},
+    shards::{Shards, Shared},
+    ticks::RollCall,
 };
 
 /// A gateway counts as heard for so long after its last echo: as long as it takes itself to give a node up.
@@ -111,11 +111,16 @@ impl Beats {
                         self.shared.metrics.beats_held.inc();
                         self.ready.store(false, Ordering::Release);
                     }
-                    number += 1;
-                    asked_at = Some(self.clock.now());
-                    self.tick(number);
+                    let now = self.clock.now();
+                    // A slow shard would never catch up with a number that changes under it.
+                    if !asked_at.is_some_and(|asked| may_answer(&self.shared.roll_call, number, now.since(asked))) {
+                        number += 1;
+                        asked_at = Some(now);
+                        self.shared.roll_call.ask(number);
+                        self.shards.ring();
+                    }
                 }
-                () = self.shared.ticks.wait(number), if asked_at.is_some() => {
+                () = self.shared.roll_call.wait(number), if asked_at.is_some() => {
                     let asked = asked_at.take().unwrap_or_default();
                     if self.clock.now().since(asked) <= TICK_AGE_MAX {
                         let ready = !self.shared.is_draining();
@@ -131,13 +136,6 @@ impl Beats {
                 }
                 () = stopped(&mut stop) => return,
             }
-        }
-    }
-
-    fn tick(&self, number: u64) {
-        for shard in 0..self.shards.len() {
-            // A full queue is a shard that will not answer.
-            let _ = self.shards.send(shard, Input::Command(Command::Tick(number)));
         }
     }
 
@@ -218,6 +216,11 @@ impl Gateway {
     }
 }
 
+/// Whether answers to `number` may still come, and would still prove something so long after it was asked for.
+fn may_answer(roll_call: &RollCall, number: u64, age: Duration) -> bool {
+    age <= TICK_AGE_MAX && !roll_call.is_void(number)
+}
+
 /// Waits until `stop` turns true, or nobody can turn it any more.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -247,4 +250,22 @@ fn resolve(text: String) -> watch::Receiver<Option<SocketAddr>> {
 
 async fn lookup(text: &str) -> io::Result<SocketAddr> {
     lookup_host(text).await?.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_is_asked_for_anew_only_when_its_answer_would_be_worth_nothing() {
+        let call = RollCall::new(1);
+        call.ask(1);
+        assert!(may_answer(&call, 1, BEAT_INTERVAL), "slow is not dead");
+        assert!(may_answer(&call, 1, TICK_AGE_MAX));
+        assert!(!may_answer(&call, 1, TICK_AGE_MAX + Duration::from_nanos(1)));
+        call.void();
+        assert!(!may_answer(&call, 1, Duration::ZERO));
+        call.ask(2);
+        assert!(may_answer(&call, 2, Duration::ZERO));
+    }
 }

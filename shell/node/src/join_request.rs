@@ -73,18 +73,52 @@ pub(crate) mod tests {
 
     use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
     use flate2::{Compression, write::GzEncoder};
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
     pub(crate) fn wrap(inner: &[u8], gzip: bool) -> Vec<u8> {
-        let join_request = if gzip {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(inner).unwrap();
-            encoder.finish().unwrap()
-        } else {
-            inner.to_vec()
-        };
+        let join_request = if gzip { wrap_gzip(inner) } else { inner.to_vec() };
         WrappedJoinRequest { compression: i32::from(gzip), join_request }.encode_to_vec()
+    }
+
+    fn wrap_gzip(inner: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(inner).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in prop_oneof![any::<String>(), "[A-Za-z0-9_=-]{0,200}"]) {
+            let _ = decode(&text);
+        }
+
+        #[test]
+        fn any_bytes_are_survived_at_every_layer(bytes in vec(any::<u8>(), 0..400), compression: i32) {
+            let _ = decode(&URL_SAFE.encode(&bytes));
+            let broken = WrappedJoinRequest { compression, join_request: bytes.clone() };
+            let _ = decode(&URL_SAFE.encode(broken.encode_to_vec()));
+            // The compression changes nothing about what is inside.
+            let plain = decode(&URL_SAFE.encode(wrap(&bytes, false)));
+            let gzip = decode(&URL_SAFE.encode(wrap(&bytes, true)));
+            prop_assert_eq!(plain.ok(), gzip.ok());
+        }
+
+        #[test]
+        fn no_more_than_the_limit_is_taken_in(length in 0..2 * JOIN_REQUEST_BYTES_MAX, gzip: bool) {
+            // One field, of any length: the metadata of a JoinRequest.
+            let request = JoinRequest { metadata: "m".repeat(length), ..JoinRequest::default() };
+            let inner = request.encode_to_vec();
+            let inflated = inflate(&wrap_gzip(&inner)).unwrap();
+            prop_assert!(inflated.len() <= JOIN_REQUEST_BYTES_MAX + 1);
+            let decoded = decode(&URL_SAFE.encode(wrap(&inner, gzip)));
+            if inner.len() <= JOIN_REQUEST_BYTES_MAX {
+                prop_assert_eq!(decoded.unwrap(), request);
+            } else {
+                prop_assert!(matches!(decoded, Err(JoinRequestError::TooLarge)));
+            }
+        }
     }
 
     fn request() -> JoinRequest {

@@ -36,7 +36,28 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_query_is_survived_and_nothing_grows(
+            query in prop_oneof![any::<String>(), "[a&=%+0-9f]{0,64}"],
+            name in prop_oneof![any::<String>(), "[a]{0,2}"],
+        ) {
+            if let Some(value) = parameter(&query, &name) {
+                prop_assert!(value.len() <= query.len());
+            }
+        }
+
+        #[test]
+        fn whatever_is_escaped_comes_back(value: String, before in "[b-z0-9&=%]{0,16}") {
+            let escaped: String = value.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let query = format!("{before}&a={escaped}&a=again");
+            prop_assert_eq!(parameter(&query, "a"), Some(value));
+        }
+    }
 
     #[test]
     fn the_first_parameter_counts_and_escapes_are_undone() {

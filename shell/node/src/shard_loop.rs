@@ -29,6 +29,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 const BATCHES_PER_TURN: usize = 8;
 /// Inputs taken from the queue before the sockets have their turn.
 const INPUTS_PER_TURN: usize = 256;
+/// The same as time, for inputs are not alike: a join takes far longer than a packet, and media does not wait.
+const INPUTS_SPAN: Duration = Duration::from_millis(5);
 /// Batches discarded from one socket after a pause: more than a socket's buffer holds.
 const BATCHES_DISCARDED_MAX: usize = 4_096;
 
@@ -50,6 +52,13 @@ pub(crate) enum Flow {
     Stop,
 }
 
+impl Flow {
+    /// Goes on only if both do.
+    fn and(self, other: Flow) -> Flow {
+        if self == Flow::Stop { Flow::Stop } else { other }
+    }
+}
+
 /// A shard with all that it touches.
 pub(crate) struct ShardLoop {
     parts: Parts,
@@ -65,6 +74,10 @@ pub(crate) struct ShardLoop {
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, ApiError>>>,
     next_call: u64,
     vigil: Vigil,
+    /// The last tick taken from the roll call.
+    tick: u64,
+    /// [`INPUTS_SPAN`] but in tests.
+    inputs_span: Duration,
     datagrams_in: u64,
     bytes_in: u64,
     load: Load,
@@ -92,6 +105,8 @@ impl ShardLoop {
             calls: BTreeMap::new(),
             next_call: 0,
             vigil: Vigil::new(now, parts.pause_max),
+            tick: 0,
+            inputs_span: INPUTS_SPAN,
             datagrams_in: 0,
             bytes_in: 0,
             load: Load { at: now, cpu: thread_cpu_time() },
@@ -110,13 +125,11 @@ impl ShardLoop {
         let worked = catch_unwind(AssertUnwindSafe(|| self.work(ready)));
         // Asked again: a pause may have come in the middle of the work.
         if self.is_superseded() {
-            return self.fence();
+            return self.fence().and(worked.unwrap_or(Flow::Continue));
         }
         match worked {
-            Ok(flow) => {
-                self.deliver();
-                flow
-            }
+            Ok(flow) if self.deliver() => flow,
+            Ok(flow) => self.fence().and(flow),
             Err(_) => {
                 self.restart();
                 Flow::Continue
@@ -130,6 +143,7 @@ impl ShardLoop {
     }
 
     fn work(&mut self, ready: Ready) -> Flow {
+        self.take_tick();
         for session in std::mem::take(&mut self.gone) {
             let now = self.parts.clock.now();
             self.shard.command(now, Command::Closed { session }, &mut self.out);
@@ -146,6 +160,17 @@ impl ShardLoop {
         }
         self.shard.flush(now, &mut self.out);
         flow
+    }
+
+    /// Takes a new tick past the queue. It is answered like any command, by the turn that has taken it: when all the
+    /// turn's work has been done and sent.
+    fn take_tick(&mut self) {
+        let asked = self.parts.shared.roll_call.asked();
+        if asked > self.tick {
+            self.tick = asked;
+            let now = self.parts.clock.now();
+            self.shard.command(now, Command::Tick(asked), &mut self.out);
+        }
     }
 
     fn receive(&mut self, socket: u8) {
@@ -168,9 +193,14 @@ impl ShardLoop {
         if ready.woken {
             self.parts.wake.quiet();
         }
-        for _ in 0..INPUTS_PER_TURN {
+        let began = self.parts.clock.now();
+        let mut now = began;
+        for taken in 0..INPUTS_PER_TURN {
+            // At least one a turn, however long the last one took.
+            if taken > 0 && now.since(began) >= self.inputs_span {
+                break;
+            }
             let Ok(input) = self.parts.inputs.try_recv() else { return Flow::Continue };
-            let now = self.parts.clock.now();
             let command = match input {
                 Input::Join { join, events } => {
                     self.sessions.insert(join.session, events);
@@ -190,21 +220,28 @@ impl ShardLoop {
                 Input::Stop => return Flow::Stop,
             };
             self.shard.command(now, command, &mut self.out);
+            now = self.parts.clock.now();
         }
         // There may be more, and the bell is quiet.
         self.parts.wake.ring();
         Flow::Continue
     }
 
-    /// Sends what came out and tells everybody what concerns them.
-    fn deliver(&mut self) {
+    /// Sends what came out and tells everybody what concerns them. Looks at the clock before every system call: `false`,
+    /// with the rest unsent and untold, when a pause has come between two of them.
+    fn deliver(&mut self) -> bool {
         let runs = self.out.batch.runs().map(|run| Run {
             socket: run.path.socket,
             address: run.path.address,
             bytes: run.bytes,
             segment: run.segment,
         });
-        self.sender.send(runs);
+        let Parts { clock, shared, config, .. } = &self.parts;
+        let vigil = &mut self.vigil;
+        let alive = || !vigil.late(clock.now()) && shared.epoch() == config.epoch;
+        if !self.sender.send_while(runs, alive) {
+            return false;
+        }
         self.out.batch.clear();
         let mut told = std::mem::take(&mut self.out.told);
         for one in told.drain(..) {
@@ -214,6 +251,7 @@ impl ShardLoop {
         if !self.gone.is_empty() {
             self.parts.wake.ring();
         }
+        true
     }
 
     fn tell(&mut self, told: Told) {
@@ -241,7 +279,7 @@ impl ShardLoop {
             Told::Ticked(number) => {
                 let report = self.report();
                 self.parts.shared.metrics.report(shard, report);
-                self.parts.shared.ticks.pass(shard, number);
+                self.parts.shared.roll_call.answer(shard, number);
             }
             Told::RoomOpened { room, generation } => shared.rooms.opened(shard, room, generation),
             Told::RoomClosed { room, generation } => shared.rooms.closed(room, generation),
@@ -288,6 +326,8 @@ impl ShardLoop {
         self.out.batch.clear();
         self.out.told.clear();
         self.gone.clear();
+        // A tick from before the pause proves nothing.
+        self.tick = self.parts.shared.roll_call.void();
         self.discard_datagrams();
         let flow = self.discard_inputs();
         let now = self.parts.clock.now();
@@ -336,7 +376,7 @@ impl ShardLoop {
                     let _ = events.try_send(SessionEvent::Refused { status: 503, text });
                 }
                 Input::Stop => flow = Flow::Stop,
-                // A tick unanswered is one beat later; the rest is about sessions that are no more.
+                // Who asked tries again; the rest is about sessions that are no more.
                 Input::Api { .. } | Input::Command(_) => {}
             }
         }
@@ -348,6 +388,7 @@ impl ShardLoop {
         tracing::error!(shard = self.parts.config.shard, "the shard panicked and starts empty");
         self.parts.shared.metrics.restarts.inc();
         self.out = Out::default();
+        self.tick = self.parts.shared.roll_call.void();
         self.gone.clear();
         self.calls.clear();
         self.parts.shared.rooms.lost(self.parts.config.shard);

@@ -5,6 +5,7 @@ use std::{
     sync::mpsc::{SyncSender, sync_channel},
 };
 
+use outlast_media::Path;
 use outlast_model::{Epoch, Generation};
 use outlast_node_core::{ApiRequest, Join};
 use outlast_token::{ApiKeys, Claims, VideoGrant};
@@ -111,12 +112,13 @@ fn after_a_pause_everything_old_is_dropped_and_the_node_has_a_new_epoch() {
     let (answer, mut answered) = oneshot::channel();
     let list = Box::new(ApiRequest::ListRooms(proto::ListRoomsRequest::default()));
     bench.send(Input::Api { request: list, answer });
-    bench.send(Input::Command(Command::Tick(1)));
+    bench.shared.roll_call.ask(1);
     assert_eq!(bench.turned.turn(), Flow::Continue);
 
     assert_eq!(bench.shared.epoch(), Epoch(2));
     assert_eq!(bench.shared.metrics.fences.get(), 1);
-    assert!(!bench.shared.ticks.all(1), "a tick from before the pause proves nothing");
+    let call = &bench.shared.roll_call;
+    assert!(!call.all(1) && call.is_void(1), "a tick from before the pause proves nothing");
     assert_eq!(bench.turned.datagrams_in, 0, "the backlog is not looked at");
     assert_eq!(bench.turned.sender.counters().sent, 0);
     assert_eq!(bench.shared.rooms.follow().0.len(), 1, "only the end of the snapshot is left");
@@ -129,11 +131,65 @@ fn after_a_pause_everything_old_is_dropped_and_the_node_has_a_new_epoch() {
 
     // It goes on under its new epoch.
     let mut again = bench.join(3);
-    bench.send(Input::Command(Command::Tick(2)));
+    bench.shared.roll_call.ask(2);
     assert_eq!(bench.turned.turn(), Flow::Continue);
     assert_eq!(again.try_recv(), Ok(SessionEvent::Admitted));
-    assert!(bench.shared.ticks.all(2));
+    assert!(bench.shared.roll_call.all(2));
     assert_eq!(bench.shared.metrics.fences.get(), 1);
+}
+
+#[test]
+fn a_pause_while_sending_keeps_the_rest_from_being_sent_and_told() {
+    let mut bench = bench();
+    let mut joined = bench.join(1);
+    bench.turned.turn();
+    while joined.try_recv().is_ok() {}
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let path = Path { socket: 0, address: stranger.local_addr().unwrap() };
+    bench.turned.out.batch.push(path, &[1; 100]);
+    assert!(bench.turned.deliver());
+    assert_eq!(bench.turned.sender.counters().sent, 1);
+
+    let another_shards: fn(&mut Bench) = |bench| {
+        bench.shared.supersede(Epoch(1));
+    };
+    for pause in [Bench::pause, another_shards] {
+        bench.turned.vigil = Vigil::new(bench.turned.parts.clock.now(), PAUSE_MAX);
+        pause(&mut bench);
+        bench.turned.out.batch.push(path, &[1; 100]);
+        bench.turned.out.told.push(Told::Frame { session: SessionId(1), bytes: vec![1] });
+        assert!(!bench.turned.deliver());
+        assert!(joined.try_recv().is_err());
+    }
+    assert_eq!(bench.turned.sender.counters().sent, 1);
+    bench.turned.turn();
+    assert_eq!(bench.shared.metrics.fences.get(), 1);
+    assert_eq!(bench.turned.sender.counters().sent, 1, "what was left is forgotten");
+}
+
+#[test]
+fn joins_past_a_turns_time_wait_for_the_sockets_and_hold_up_no_tick() {
+    let mut bench = bench();
+    bench.turned.inputs_span = Duration::ZERO;
+    let mut joined: Vec<_> = (1..=10).map(|session| bench.join(session)).collect();
+    bench.shared.roll_call.ask(1);
+    assert_eq!(bench.turned.turn(), Flow::Continue);
+    let mut admitted =
+        || joined.iter_mut().filter_map(|one| one.try_recv().ok()).filter(is_admission).count();
+    assert_eq!(admitted(), 1, "at least one, and no more in no time");
+    assert!(bench.shared.roll_call.all(1), "nine joins are still before it in the queue");
+
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(&[0x80; 40], bench.turned.parts.sockets.addresses()[0]).unwrap();
+    bench.turned.turn();
+    assert_eq!(bench.turned.datagrams_in, 1, "the sockets are read between two joins");
+    bench.turned.inputs_span = Duration::from_secs(3600);
+    bench.turned.turn();
+    assert_eq!(bench.turned.shard.stats().participants, 10, "the bell rang for the rest");
+}
+
+fn is_admission(event: &SessionEvent) -> bool {
+    matches!(event, SessionEvent::Admitted)
 }
 
 #[test]

@@ -10,7 +10,11 @@ use outlast_node_core::{ApiError, ApiRequest, Command, Join, shard_of};
 use outlast_runtime::Wake;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{metrics::NodeMetrics, rooms::RoomTable, ticks::Ticks};
+use crate::{
+    metrics::NodeMetrics,
+    rooms::RoomTable,
+    ticks::{RollCall, Ticks},
+};
 
 /// Inputs that may wait for one shard; more means that it hangs or is overrun.
 pub(crate) const INPUTS_MAX: usize = 4_096;
@@ -81,6 +85,11 @@ impl Shards {
         door.wake.ring();
         Ok(())
     }
+
+    /// Wakes all shards, for what does not go through their queues.
+    pub(crate) fn ring(&self) {
+        self.doors.iter().for_each(|door| door.wake.ring());
+    }
 }
 
 /// What the shards' threads and the rest of the process both look at.
@@ -88,7 +97,7 @@ impl Shards {
 pub(crate) struct Shared {
     epoch: AtomicU64,
     pub(crate) draining: AtomicBool,
-    pub(crate) ticks: Ticks,
+    pub(crate) roll_call: RollCall,
     pub(crate) drained: Ticks,
     pub(crate) rooms: RoomTable,
     pub(crate) metrics: NodeMetrics,
@@ -99,7 +108,7 @@ impl Shared {
         Shared {
             epoch: AtomicU64::new(epoch.0),
             draining: AtomicBool::new(false),
-            ticks: Ticks::new(shards),
+            roll_call: RollCall::new(shards),
             drained: Ticks::new(shards),
             rooms: RoomTable::new(),
             metrics,

@@ -1,20 +1,35 @@
 //! Logging: lines of text or JSON on standard error, in which no token, query string or control character survives.
+//! Nobody waits for standard error: what is said faster than it is read is dropped, and the number of lines is told.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::Context;
+use outlast_runtime::Lines;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::config::Settings;
 
+/// Bytes of lines that may wait for standard error.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// How long the process's end may wait for the last lines.
+const FLUSH_SPAN: Duration = Duration::from_secs(1);
+
 /// Starts logging, panics included, for the rest of the process.
 ///
 /// # Errors
-/// When `log.filter` is no filter, or logging has been started before.
+/// When `log.filter` is no filter, logging has been started before, or there is no thread for it.
 pub(crate) fn start(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_filter).context("log.filter is no filter")?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    let subscriber = subscriber.with_writer(Scrubbing);
+    let lines = Lines::start(io::stderr(), WAITING_BYTES_MAX, |lost| {
+        tracing::warn!(lost, "log lines were dropped: standard error was not read");
+    });
+    let lines = lines.context("no thread for the log")?;
+    lines.flush_at_exit(FLUSH_SPAN);
+    let subscriber = subscriber.with_writer(Scrubbing(lines));
     let started = if settings.log_json {
         subscriber.json().flatten_event(true).try_init()
     } else {
@@ -29,22 +44,25 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Scrubbing;
+struct Scrubbing(Lines);
 
 impl<'a> MakeWriter<'a> for Scrubbing {
-    type Writer = Line;
+    type Writer = Line<'a>;
 
-    fn make_writer(&'a self) -> Line {
-        Line(Vec::new())
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { text: Vec::new(), lines: &self.0 }
     }
 }
 
-/// One event's line, written whole when the event ends.
-struct Line(Vec<u8>);
+/// One event's line, handed over whole when the event ends.
+struct Line<'a> {
+    text: Vec<u8>,
+    lines: &'a Lines,
+}
 
-impl Write for Line {
+impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -53,13 +71,12 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let text = String::from_utf8_lossy(&self.0);
+        let text = String::from_utf8_lossy(&self.text);
         let mut line = scrub(text.trim_end_matches('\n'));
         line.push('\n');
-        // Where standard error is closed or full there is nobody left to tell.
-        let _ = io::stderr().lock().write_all(line.as_bytes());
+        self.lines.push(line.into_bytes());
     }
 }
 

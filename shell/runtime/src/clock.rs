@@ -20,10 +20,8 @@ pub struct Clock {
 impl Clock {
     /// Starts a clock; a process makes one and hands out copies.
     pub fn start() -> Clock {
-        // A wall clock before 1970 is a broken machine; tokens then fail as not yet valid, which says so.
-        let unix_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = read_clock(libc::CLOCK_BOOTTIME);
-        Clock { start, unix_start, instant_zero: Instant::now() }
+        Clock { start, unix_start: wall_clock(), instant_zero: Instant::now() }
     }
 
     /// The span since the clock was started.
@@ -32,14 +30,16 @@ impl Clock {
         Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Unix time at [`Time::ZERO`]: for token expiry and times shown to people, never for deadlines.
+    /// Unix time at [`Time::ZERO`] as the wall clock told it then: for times shown to people, never for deadlines. It
+    /// stays wrong where the wall clock was wrong at the start.
     pub const fn unix_start(&self) -> Duration {
         self.unix_start
     }
 
-    /// Unix time now, as [`Clock::unix_start`] and the span since tell it.
+    /// Unix time as the wall clock tells it now, and not extrapolated: whoever checks a token gets it right as soon as
+    /// the machine's clock is, though it was wrong when the process started.
     pub fn unix_now(&self) -> Duration {
-        self.unix_start + self.now().since(Time::ZERO)
+        wall_clock()
     }
 
     /// The `Instant` at [`Time::ZERO`], for libraries that want one.
@@ -48,9 +48,23 @@ impl Clock {
     }
 }
 
+fn wall_clock() -> Duration {
+    // A wall clock before 1970 is a broken machine; tokens then fail as not yet valid, which says so.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wall_clock_that_was_wrong_at_the_start_does_not_stay_wrong() {
+        let clock = Clock { unix_start: Duration::from_secs(12), ..Clock::start() };
+        let before = wall_clock();
+        let now = clock.unix_now();
+        assert!(now >= before && now <= wall_clock() + Duration::from_secs(60));
+        assert!(now > Duration::from_secs(1_700_000_000));
+    }
 
     #[test]
     fn time_does_not_run_backwards_and_copies_agree() {

@@ -8,6 +8,7 @@
 mod address;
 mod clock;
 pub mod entropy;
+mod lines;
 mod poll;
 mod receive;
 mod send;
@@ -15,6 +16,7 @@ mod thread;
 mod udp;
 
 pub use clock::Clock;
+pub use lines::Lines;
 pub use poll::{Poller, Ready, Wake};
 pub use receive::{BATCH_DATAGRAMS, DATAGRAM_BYTES_MAX, Datagram, UdpBatch};
 pub use send::{Run, SendCounters, UdpSender};

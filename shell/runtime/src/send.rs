@@ -35,7 +35,7 @@ pub struct SendCounters {
     pub sent: u64,
     /// Their payload, in bytes.
     pub bytes: u64,
-    /// Datagrams dropped because the socket's buffer was full.
+    /// Datagrams dropped because the socket's buffer was full, or because the sender was told to stop.
     pub dropped: u64,
     /// Datagrams that the kernel refused: no route, too long, wrong family.
     pub refused: u64,
@@ -100,7 +100,18 @@ impl UdpSender {
     /// Sends all runs, in order per socket. Never blocks and never fails: what the kernel does not take is dropped and
     /// counted. A run for a socket that the set does not have is refused.
     pub fn send<'a>(&mut self, runs: impl IntoIterator<Item = Run<'a>>) {
+        self.send_while(runs, || true);
+    }
+
+    /// The same, but asks `go_on` before every system call; after its first `false` it is not asked again, nothing more
+    /// is sent, and the rest counts as dropped. Returns whether it was never `false`.
+    pub fn send_while<'a>(
+        &mut self,
+        runs: impl IntoIterator<Item = Run<'a>>,
+        mut go_on: impl FnMut() -> bool,
+    ) -> bool {
         let UdpSender { stages, gso, counters } = self;
+        let mut gate = Gate { go_on: &mut go_on, open: true };
         for run in runs {
             let segment = run.segment.max(1);
             let Some(stage) = stages.get_mut(usize::from(run.socket)) else {
@@ -115,14 +126,28 @@ impl UdpSender {
                 if *gso { (MESSAGE_BYTES_MAX / segment).clamp(1, SEGMENTS_MAX) } else { 1 };
             for message in run.bytes.chunks(segment * pieces) {
                 if stage.len == MESSAGES_MAX {
-                    stage.flush(gso, counters);
+                    stage.flush(gso, counters, &mut gate);
                 }
                 stage.push(run.address, message, cut);
             }
         }
         for stage in stages {
-            stage.flush(gso, counters);
+            stage.flush(gso, counters, &mut gate);
         }
+        gate.open
+    }
+}
+
+/// Whether the sender may still send: shut for good by the first `false`.
+struct Gate<'a> {
+    go_on: &'a mut dyn FnMut() -> bool,
+    open: bool,
+}
+
+impl Gate<'_> {
+    fn is_open(&mut self) -> bool {
+        self.open = self.open && (self.go_on)();
+        self.open
     }
 }
 
@@ -153,8 +178,8 @@ impl Stage {
         self.len += 1;
     }
 
-    /// Sends what is noted; the stage is empty after it.
-    fn flush(&mut self, gso: &mut bool, counters: &mut SendCounters) {
+    /// Sends what is noted while the gate is open; the stage is empty after it.
+    fn flush(&mut self, gso: &mut bool, counters: &mut SendCounters, gate: &mut Gate<'_>) {
         let len = std::mem::take(&mut self.len);
         for at in 0..len {
             let header = &mut self.headers[at].msg_hdr;
@@ -170,6 +195,10 @@ impl Stage {
         }
         let mut done = 0;
         while done < len {
+            if !gate.is_open() {
+                counters.dropped += (done..len).map(|at| self.datagrams_in(at)).sum::<u64>();
+                return;
+            }
             let rest = &mut self.headers[done..len];
             let count = u32::try_from(rest.len()).expect("a stage is 64 messages");
             counters.calls += 1;
@@ -185,7 +214,7 @@ impl Stage {
                     }
                     done += taken;
                 }
-                _ => done = self.refused(done, len, gso, counters),
+                _ => done = self.refused(done, len, gso, counters, gate),
             }
         }
     }
@@ -197,6 +226,7 @@ impl Stage {
         len: usize,
         gso: &mut bool,
         counters: &mut SendCounters,
+        gate: &mut Gate<'_>,
     ) -> usize {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or_default();
         let cut = self.headers[at].msg_hdr.msg_controllen > 0;
@@ -210,7 +240,7 @@ impl Stage {
             // longer than this path's MTU; datagram by datagram the kernel fragments instead.
             libc::EIO | libc::EINVAL | libc::EMSGSIZE if cut => {
                 *gso &= errno != libc::EIO;
-                self.send_one_by_one(at, counters);
+                self.send_one_by_one(at, counters, gate);
                 at + 1
             }
             _ => {
@@ -221,10 +251,14 @@ impl Stage {
     }
 
     /// Sends the datagrams of message `at` as messages of their own.
-    fn send_one_by_one(&mut self, at: usize, counters: &mut SendCounters) {
+    fn send_one_by_one(&mut self, at: usize, counters: &mut SendCounters, gate: &mut Gate<'_>) {
         let (base, len) = (self.parts[at].iov_base, self.parts[at].iov_len);
         let segment = usize::from(self.segments[at]);
         for start in (0..len).step_by(segment) {
+            if !gate.is_open() {
+                counters.dropped += datagrams(len - start, segment);
+                return;
+            }
             let part = segment.min(len - start);
             counters.calls += 1;
             // SAFETY: `start + part` is within the payload that the caller borrows for the whole of `send`; the name
@@ -392,6 +426,32 @@ mod tests {
         }
         let counters = sender.counters();
         assert_eq!((counters.sent, counters.refused), (6, 6));
+    }
+
+    #[test]
+    fn nothing_is_sent_after_the_gate_has_shut() {
+        let sockets = UdpSocketSet::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let peer = peer("127.0.0.1:0");
+        let address = peer.local_addr().unwrap();
+        let mut sender = UdpSender::without_gso(&sockets);
+        let mut asked = 0;
+        let runs = (0..300).map(|_| Run { socket: 0, address, bytes: &[1; 10], segment: 10 });
+        let whole = sender.send_while(runs, || {
+            asked += 1;
+            asked <= 2
+        });
+        assert!(!whole);
+        assert_eq!(asked, 3, "asked between groups, and never again after a no");
+        let counters = sender.counters();
+        let groups = 2 * MESSAGES_MAX as u64;
+        assert_eq!((counters.calls, counters.sent, counters.dropped), (2, groups, 300 - groups));
+        let mut buffer = [0; 64];
+        for _ in 0..groups {
+            assert_eq!(peer.recv(&mut buffer).unwrap(), 10);
+        }
+        peer.set_nonblocking(true).unwrap();
+        assert!(peer.recv(&mut buffer).is_err());
+        assert!(sender.send_while([], || false), "with nothing to send nobody is asked");
     }
 
     #[test]
