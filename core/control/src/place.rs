@@ -43,8 +43,8 @@ pub fn place(view: &View, room: &RoomName, tried: &[NodeId]) -> Result<Placement
     let candidates: Vec<&NodeView> = rank(view, room).collect();
     let best = candidates.iter().find(|node| !tried.contains(&node.facts.id));
     match (best, &home) {
-        (Some(best), home) => {
-            let generation = home.as_ref().map_or(Generation(0), |home| home.generation).next();
+        (Some(best), _) => {
+            let generation = view.next_generation(room);
             Ok(Placement { node: best.facts.id.clone(), generation, home: false })
         }
         // Nowhere else to go: a draining node serves to its end.

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outlast_model::{Generation, NodeId, RegionName, RoomName};
+use outlast_model::{Generation, NodeId, RegionName, RoomName, Time};
 
-use crate::Health;
+use crate::{Health, ended::Ended};
 
 /// Most rooms that one node may name; further ones are ignored, and joins find them by the ranking.
 pub const ROOMS_PER_NODE_MAX: usize = 100_000;
@@ -61,6 +61,7 @@ pub struct Home {
 pub struct View {
     nodes: BTreeMap<NodeId, NodeView>,
     homes: BTreeMap<RoomName, BTreeSet<NodeId>>,
+    ended: Ended,
 }
 
 impl View {
@@ -76,7 +77,7 @@ impl View {
             };
             (view.facts.id.clone(), view)
         });
-        View { nodes: nodes.collect(), homes: BTreeMap::new() }
+        View { nodes: nodes.collect(), homes: BTreeMap::new(), ended: Ended::default() }
     }
 
     /// Every configured node, by id.
@@ -116,6 +117,13 @@ impl View {
         winner
     }
 
+    /// The generation that a new placement of `room` gets: above its home's, and above those under which it has ended in
+    /// the last [`ENDED_KEPT`](crate::ENDED_KEPT).
+    pub fn next_generation(&self, room: &RoomName) -> Generation {
+        let home = self.home(room).map_or(Generation(0), |home| home.generation);
+        home.max(self.ended.generation(room)).next()
+    }
+
     /// `node` says that it hosts `room`. Returns whether that was news; false as well when it names too many.
     pub fn opened(&mut self, node: &NodeId, room: &RoomName, generation: Generation) -> bool {
         let Some(view) = self.nodes.get_mut(node) else { return false };
@@ -131,26 +139,44 @@ impl View {
     }
 
     /// `node` says that `room` of `generation` (or of an earlier one) has ended.
-    pub fn closed(&mut self, node: &NodeId, room: &RoomName, generation: Generation) {
-        let Some(view) = self.nodes.get_mut(node) else { return };
+    pub fn closed(&mut self, now: Time, node: &NodeId, room: &RoomName, generation: Generation) {
+        let Some(view) = self.nodes.get(node) else { return };
         if view.hosted.get(room).is_some_and(|open| *open <= generation) {
-            view.hosted.remove(room);
-            self.forget_home(node, room);
+            self.end(now, node, room);
         }
     }
 
     /// Keeps of `node`'s rooms only those in `named`: what a fresh room stream has listed. Returns the others.
-    pub fn retain(&mut self, node: &NodeId, named: &BTreeSet<RoomName>) -> Vec<RoomName> {
-        let Some(view) = self.nodes.get_mut(node) else { return Vec::new() };
+    pub fn retain(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        named: &BTreeSet<RoomName>,
+    ) -> Vec<RoomName> {
+        let Some(view) = self.nodes.get(node) else { return Vec::new() };
         let gone: Vec<_> =
             view.hosted.keys().filter(|room| !named.contains(*room)).cloned().collect();
         for room in &gone {
-            view.hosted.remove(room);
-        }
-        for room in &gone {
-            self.forget_home(node, room);
+            self.end(now, node, room);
         }
         gone
+    }
+
+    /// What `node` hosted as `room` is over, and with it every older life of the room: a node that is down cannot say
+    /// that its own is, and would keep the room in a home that nobody reaches.
+    fn end(&mut self, now: Time, node: &NodeId, room: &RoomName) {
+        let hosted = self.nodes.get_mut(node).and_then(|view| view.hosted.remove(room));
+        self.forget_home(node, room);
+        let Some(ended) = hosted else { return };
+        self.ended.insert(now, room, ended);
+        let homes: Vec<_> = self.homes.get(room).into_iter().flatten().cloned().collect();
+        for other in homes {
+            let Some(view) = self.nodes.get_mut(&other) else { continue };
+            if view.hosted.get(room).is_some_and(|older| *older < ended) {
+                view.hosted.remove(room);
+                self.forget_home(&other, room);
+            }
+        }
     }
 
     fn forget_home(&mut self, node: &NodeId, room: &RoomName) {
@@ -166,6 +192,8 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Time = Time::from_millis(1_000);
 
     fn view() -> View {
         View::new(["a", "b", "c"].map(|id| NodeFacts {
@@ -189,10 +217,40 @@ mod tests {
         assert_eq!(view.home(&room), home("a", 1));
         view.opened(&"c".into(), &room, Generation(2));
         assert_eq!(view.home(&room), home("c", 2));
-        view.closed(&"c".into(), &room, Generation(1));
+        view.closed(NOW, &"c".into(), &room, Generation(1));
         assert_eq!(view.home(&room), home("c", 2), "an older life's end");
-        view.closed(&"c".into(), &room, Generation(2));
+    }
+
+    #[test]
+    fn a_room_that_ended_elsewhere_is_no_longer_at_the_node_that_died_with_it() {
+        let (mut view, room) = (view(), RoomName::from("r"));
+        view.opened(&"a".into(), &room, Generation(1));
+        view.opened(&"b".into(), &room, Generation(2));
+        view.closed(NOW, &"b".into(), &room, Generation(2));
+        assert_eq!((view.home(&room), view.rooms()), (None, 0));
+        assert_eq!(view.next_generation(&room), Generation(3), "2 has been used");
+        // Whoever really has an older life of it says so anew, and is believed.
+        assert!(view.opened(&"a".into(), &room, Generation(1)));
         assert_eq!(view.home(&room), home("a", 1));
+        assert_eq!(view.next_generation(&room), Generation(3));
+        // The end of an older life ends no newer one, and none of the same number.
+        view.opened(&"b".into(), &room, Generation(1));
+        view.closed(NOW, &"a".into(), &room, Generation(1));
+        assert_eq!(view.home(&room), home("b", 1));
+    }
+
+    #[test]
+    fn an_ended_room_s_generation_is_not_issued_again_for_ten_minutes() {
+        let (mut view, room) = (view(), RoomName::from("r"));
+        assert_eq!(view.next_generation(&room), Generation(1));
+        view.opened(&"a".into(), &room, Generation(1));
+        // Ended without a word: the node restarted.
+        view.retain(NOW, &"a".into(), &BTreeSet::new());
+        assert_eq!(view.next_generation(&room), Generation(2));
+        view.opened(&"b".into(), &"other".into(), Generation(1));
+        let later = NOW + crate::ENDED_KEPT;
+        view.closed(later, &"b".into(), &"other".into(), Generation(1));
+        assert_eq!(view.next_generation(&room), Generation(1));
     }
 
     #[test]
@@ -203,7 +261,10 @@ mod tests {
             view.opened(&"a".into(), room, Generation(1));
         }
         view.opened(&"b".into(), &gone, Generation(1));
-        assert_eq!(view.retain(&"a".into(), &BTreeSet::from([kept.clone()])), vec![gone.clone()]);
+        assert_eq!(
+            view.retain(NOW, &"a".into(), &BTreeSet::from([kept.clone()])),
+            vec![gone.clone()]
+        );
         assert_eq!((view.home(&kept), view.home(&gone)), (home("a", 1), home("b", 1)));
         assert_eq!(view.rooms(), 2);
     }

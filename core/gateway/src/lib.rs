@@ -1,6 +1,7 @@
 //! The gateway role: who goes where, and who is told. One machine per gateway process, fed with beats, room streams and
 //! the sessions that the shell proxies; it never sees a socket.
 
+mod breaks;
 mod role;
 mod tell;
 

@@ -1,15 +1,18 @@
 //! The gateway as a machine: `handle(now, input, out)` and `wake_at()`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use outlast_control::{Change, Health, NodeFacts, PlaceError, Placement, View, Watch, place};
-use outlast_model::{Epoch, Generation, NodeId, RegionName, RoomName, SessionId, Time};
+use outlast_model::{Epoch, Generation, Identity, NodeId, RegionName, RoomName, SessionId, Time};
 use outlast_wire::{Beat, Echo, RoomFrame};
 
-use crate::tell::{Pace, Why};
+use crate::{
+    breaks::{BREAK_WAIT, Breaks},
+    tell::{Pace, Why},
+};
 
 /// Longest wait, after a start, for the nodes to name their rooms.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
@@ -32,6 +35,8 @@ pub struct RoleConfig {
 pub struct Session {
     /// Its room.
     pub room: RoomName,
+    /// Whose it is.
+    pub client: Identity,
     /// The node behind it.
     pub node: NodeId,
     /// The placement under which it was admitted.
@@ -108,7 +113,7 @@ pub enum Output {
         /// What.
         echo: Echo,
     },
-    /// Send the client `leave{RECONNECT}` and close.
+    /// Send the client `leave{RECONNECT}` and close; only close when [`Why::resumes`].
     Tell {
         /// Whom.
         session: SessionId,
@@ -126,7 +131,7 @@ pub enum Output {
     Drained,
 }
 
-/// A room that cannot be resumed: its home is unknown or down.
+/// A room that cannot be resumed: its home is unknown, down, or giving its rooms away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
@@ -160,6 +165,7 @@ struct NodeState {
     heard_at: Time,
     stream: Stream,
     rtt: Option<Duration>,
+    breaks: Breaks,
 }
 
 #[derive(Default)]
@@ -185,6 +191,8 @@ pub struct Role {
     sessions: BTreeMap<SessionId, (Session, Time)>,
     by_room: BTreeMap<RoomName, BTreeSet<SessionId>>,
     pace: Pace,
+    /// Sessions whose connection to the node broke, in the order in which their time to be told comes.
+    broken: VecDeque<(Time, SessionId)>,
     told: [u64; Why::ALL.len()],
     draining: bool,
 }
@@ -201,6 +209,7 @@ impl Role {
             sessions: BTreeMap::new(),
             by_room: BTreeMap::new(),
             pace: Pace::new(config.tell_per_second),
+            broken: VecDeque::new(),
             told: Default::default(),
             draining: false,
         }
@@ -233,7 +242,8 @@ impl Role {
     /// When [`Input::Wake`] is due.
     pub fn wake_at(&self) -> Option<Time> {
         let watches = self.nodes.values().filter_map(|state| state.watch.wake_at());
-        watches.chain(self.pace.wake_at()).min()
+        let broken = self.broken.front().map(|(due, _)| *due);
+        watches.chain(self.pace.wake_at()).chain(broken).min()
     }
 
     /// A node for a fresh join; see [`outlast_control::place`].
@@ -247,24 +257,31 @@ impl Role {
     /// The home of a room that a client was in.
     ///
     /// # Errors
-    /// When it is unknown or down: the client has to join anew.
+    /// When it is unknown, down, or drains while another node takes rooms: the client has to join anew.
     pub fn resume(&self, room: &RoomName) -> Result<Placement, Gone> {
-        let home = self.view.home(room).ok_or(Gone)?;
-        match self.view.node(&home.node) {
-            Some(node) if node.health != Health::Down => {
-                Ok(Placement { node: home.node, generation: home.generation, home: true })
-            }
-            _ => Err(Gone),
+        let (placement, draining) = self.living_home(room).ok_or(Gone)?;
+        if draining && self.takes_rooms() { Err(Gone) } else { Ok(placement) }
+    }
+
+    /// Where a room is, for a call to the server API: at a draining home too, as long as it is there.
+    pub fn locate(&self, room: &RoomName) -> Located {
+        match self.living_home(room) {
+            Some((placement, _)) => Located::At(placement),
+            None if self.view.home(room).is_some() => Located::Down,
+            None => Located::Unknown,
         }
     }
 
-    /// Where a room is, for a call to the server API.
-    pub fn locate(&self, room: &RoomName) -> Located {
-        match (self.view.home(room), self.resume(room)) {
-            (None, _) => Located::Unknown,
-            (Some(_), Err(Gone)) => Located::Down,
-            (Some(_), Ok(placement)) => Located::At(placement),
-        }
+    /// The room's home if it is not down, and whether it drains.
+    fn living_home(&self, room: &RoomName) -> Option<(Placement, bool)> {
+        let home = self.view.home(room)?;
+        let node = self.view.node(&home.node).filter(|node| node.health != Health::Down)?;
+        let placement = Placement { node: home.node, generation: home.generation, home: true };
+        Some((placement, node.draining))
+    }
+
+    fn takes_rooms(&self) -> bool {
+        self.view.nodes().any(outlast_control::NodeView::takes_rooms)
     }
 
     /// Whether the view is as good as it gets: every node that lives has named its rooms, and one lives, or
@@ -320,20 +337,20 @@ impl Role {
         let heard_before = std::mem::replace(&mut state.heard_at, now);
         let (restarted, change) = state.watch.beat(now, epoch);
         if restarted {
-            self.restarted(node, heard_before);
+            self.restarted(now, node, heard_before);
         }
         self.apply(node, change, out);
         let view = self.view.node_mut(node).expect("states and view have the same nodes");
         view.load_permille = beat.load_permille;
         let drains_now = beat.draining && !view.draining;
         view.draining = beat.draining;
-        if drains_now && self.view.nodes().any(outlast_control::NodeView::takes_rooms) {
+        if drains_now && self.takes_rooms() {
             self.tell_where(Why::NodeDraining, |session, _| session.node == *node);
         }
     }
 
     /// The node's process is another one than that last heard at `heard_before`; what is younger belongs to the new one.
-    fn restarted(&mut self, node: &NodeId, heard_before: Time) {
+    fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time) {
         self.tell_where(Why::NodeRestarted, |session, opened_at| {
             session.node == *node && opened_at <= heard_before
         });
@@ -341,7 +358,7 @@ impl Role {
         match state.stream {
             Stream::Naming { since, .. } | Stream::Synced { since } if since > heard_before => {}
             _ => {
-                self.view.retain(node, &BTreeSet::new());
+                self.view.retain(now, node, &BTreeSet::new());
             }
         }
     }
@@ -369,13 +386,13 @@ impl Role {
                 if let Stream::Naming { named, .. } = &mut state.stream {
                     named.remove(&room);
                 }
-                self.view.closed(node, &room, generation);
+                self.view.closed(now, node, &room, generation);
             }
             StreamEvent::Frame(RoomFrame::Synced) => {
                 if let Stream::Naming { since, named } = &mut state.stream {
                     let (since, named) = (*since, std::mem::take(named));
                     state.stream = Stream::Synced { since };
-                    self.view.retain(node, &named);
+                    self.view.retain(now, node, &named);
                 }
             }
         }
@@ -414,12 +431,28 @@ impl Role {
         }
     }
 
+    /// One connection that breaks is as likely the client's doing as the node's; what counts against the node is that
+    /// several did, or its room stream as well. The client hears of it when the rest has had time to break.
     fn link_lost(&mut self, now: Time, id: SessionId, out: &mut Vec<Output>) {
         let Some((session, _)) = self.sessions.get(&id) else { return };
+        self.broken.push_back((now + BREAK_WAIT, id));
         let node = session.node.clone();
-        self.pace.push(id, Why::LinkLost);
-        let change = self.nodes.get_mut(&node).and_then(|state| state.watch.link_lost(now));
-        self.apply(&node, change, out);
+        let Some(state) = self.nodes.get_mut(&node) else { return };
+        let several = state.breaks.add(now, &session.client);
+        if several || matches!(state.stream, Stream::Lost) {
+            let change = state.watch.link_lost(now);
+            self.apply(&node, change, out);
+        }
+    }
+
+    /// What to tell a session whose connection broke.
+    fn why_broken(&self, session: &Session) -> Why {
+        let fine = self.nodes.get(&session.node).is_some_and(|state| {
+            // Alive: beats are fresh, and nothing speaks against the node.
+            state.watch.health() == Health::Alive
+                && matches!(state.stream, Stream::Naming { .. } | Stream::Synced { .. })
+        });
+        if fine { Why::LinkReset } else { Why::LinkLost }
     }
 
     fn closed(&mut self, id: SessionId) {
@@ -442,7 +475,16 @@ impl Role {
         for (node, change) in changes {
             self.apply(&node, Some(change), out);
         }
-        while let Some((session, why)) = self.pace.pop(now) {
+        while let Some((_, id)) = self.broken.pop_front_if(|(due, _)| *due <= now) {
+            if let Some((session, _)) = self.sessions.get(&id) {
+                self.pace.push(id, self.why_broken(session));
+            }
+        }
+        while let Some((session, mut why)) = self.pace.pop(now) {
+            if let (Why::LinkReset, Some((at, _))) = (why, self.sessions.get(&session)) {
+                // The node may have died while the session waited for its turn.
+                why = self.why_broken(at);
+            }
             self.told[why.index()] += 1;
             out.push(Output::Tell { session, why });
         }
@@ -460,8 +502,12 @@ impl Role {
         }
     }
 
+    /// Room by room, and rooms in the same order at every gateway: who is told moves the room, and the others of it are
+    /// to follow at once.
     fn tell_where(&mut self, why: Why, mut chosen: impl FnMut(&Session, Time) -> bool) {
-        for (id, (session, opened_at)) in &self.sessions {
+        for id in self.by_room.values().flatten() {
+            let (session, opened_at) =
+                self.sessions.get(id).expect("rooms name sessions that are there");
             if chosen(session, *opened_at) {
                 self.pace.push(*id, why);
             }

@@ -2,7 +2,7 @@
 //! at once where they go next.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -19,26 +19,35 @@ pub enum Why {
     NodeDraining,
     /// Its room has a newer home.
     Superseded,
-    /// The connection to the node broke.
+    /// The connection to the node broke, and the node may be gone with it.
     LinkLost,
+    /// The connection to the node broke, and the node is fine: nothing is lost but a connection.
+    LinkReset,
     /// This gateway is about to stop.
     GatewayLeaving,
 }
 
 impl Why {
     /// Every reason, in the order of [`Why::index`].
-    pub const ALL: [Why; 6] = [
+    pub const ALL: [Why; 7] = [
         Why::NodeDown,
         Why::NodeRestarted,
         Why::NodeDraining,
         Why::Superseded,
         Why::LinkLost,
+        Why::LinkReset,
         Why::GatewayLeaving,
     ];
 
     /// A number below `Why::ALL.len()`.
     pub fn index(self) -> usize {
         Why::ALL.iter().position(|why| *why == self).expect("ALL names every reason")
+    }
+
+    /// Whether the client's session is whole where it was: its socket is closed without a `leave`, and it resumes, while
+    /// media goes on.
+    pub fn resumes(self) -> bool {
+        self == Why::LinkReset
     }
 
     /// A name for logs and metrics.
@@ -49,6 +58,7 @@ impl Why {
             Why::NodeDraining => "node_draining",
             Why::Superseded => "superseded",
             Why::LinkLost => "link_lost",
+            Why::LinkReset => "link_reset",
             Why::GatewayLeaving => "gateway_leaving",
         }
     }
@@ -56,8 +66,11 @@ impl Why {
 
 /// Sessions waiting to be told, each once.
 pub(crate) struct Pace {
+    /// Those whose room has clients elsewhere already; they go first.
+    split: VecDeque<(SessionId, Why)>,
     queue: VecDeque<(SessionId, Why)>,
-    queued: BTreeSet<SessionId>,
+    /// Who is waiting and why; an entry of a queue that says otherwise is void.
+    queued: BTreeMap<SessionId, Why>,
     interval: Duration,
     burst: Duration,
     next_at: Time,
@@ -68,29 +81,38 @@ impl Pace {
     pub(crate) fn new(per_second: u32) -> Pace {
         let interval = Duration::from_secs(1) / per_second.max(1);
         Pace {
+            split: VecDeque::new(),
             queue: VecDeque::new(),
-            queued: BTreeSet::new(),
+            queued: BTreeMap::new(),
             interval,
             burst: Duration::from_millis(200),
             next_at: Time::ZERO,
         }
     }
 
+    /// Tells `session` in its turn. Who waits already keeps turn and reason, unless the room is split now.
     pub(crate) fn push(&mut self, session: SessionId, why: Why) {
-        if self.queued.insert(session) {
-            self.queue.push_back((session, why));
+        match self.queued.get(&session) {
+            None => {}
+            Some(before) if why == Why::Superseded && *before != why => {}
+            Some(_) => return,
         }
+        self.queued.insert(session, why);
+        let queue = if why == Why::Superseded { &mut self.split } else { &mut self.queue };
+        queue.push_back((session, why));
     }
 
     pub(crate) fn forget(&mut self, session: SessionId) {
-        // The queue is cleaned when its turn comes: closing is frequent, and a queue is rare.
+        // The queues are cleaned when its turn comes: closing is frequent, and a queue is rare.
         self.queued.remove(&session);
     }
 
     pub(crate) fn pop(&mut self, now: Time) -> Option<(SessionId, Why)> {
-        while let Some((session, _)) = self.queue.front() {
-            if !self.queued.contains(session) {
-                self.queue.pop_front();
+        loop {
+            let queue = if self.split.is_empty() { &mut self.queue } else { &mut self.split };
+            let (session, why) = *queue.front()?;
+            if self.queued.get(&session) != Some(&why) {
+                queue.pop_front();
                 continue;
             }
             // Time that nobody used is saved up to one burst.
@@ -99,15 +121,14 @@ impl Pace {
                 return None;
             }
             self.next_at = self.next_at + self.interval;
-            let told = self.queue.pop_front().expect("front was there");
-            self.queued.remove(&told.0);
-            return Some(told);
+            queue.pop_front();
+            self.queued.remove(&session);
+            return Some((session, why));
         }
-        None
     }
 
     pub(crate) fn wake_at(&self) -> Option<Time> {
-        (!self.queue.is_empty()).then_some(self.next_at)
+        (!self.queue.is_empty() || !self.split.is_empty()).then_some(self.next_at)
     }
 }
 
@@ -120,7 +141,7 @@ mod tests {
         let mut pace = Pace::new(500);
         for n in 0..1_000 {
             pace.push(SessionId(n), Why::NodeDown);
-            pace.push(SessionId(n), Why::Superseded);
+            pace.push(SessionId(n), Why::NodeDraining);
         }
         pace.forget(SessionId(0));
         let mut told = 0;
@@ -139,5 +160,20 @@ mod tests {
         assert_eq!(told, 999);
         let took = now.since(start).as_millis();
         assert!((1_700..1_900).contains(&took), "{took} ms for the rest");
+    }
+
+    #[test]
+    fn who_is_in_a_split_room_goes_first() {
+        let mut pace = Pace::new(500);
+        for n in 0..10 {
+            pace.push(SessionId(n), Why::NodeDraining);
+        }
+        for n in [7, 8, 7] {
+            pace.push(SessionId(n), Why::Superseded);
+        }
+        let now = Time::from_millis(10_000);
+        let order: Vec<_> = std::iter::from_fn(|| pace.pop(now)).map(|(id, _)| id.0).collect();
+        assert_eq!(order, [7, 8, 0, 1, 2, 3, 4, 5, 6, 9]);
+        assert_eq!(pace.wake_at(), None);
     }
 }

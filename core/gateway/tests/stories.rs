@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use outlast_gateway_core::{
-    Facts, Gone, Health, Input, NodeFacts, Output, Role, RoleConfig, Session, StreamEvent, Why,
+    Facts, Gone, Health, Input, Located, NodeFacts, Output, Role, RoleConfig, Session, StreamEvent,
+    Why,
 };
 use outlast_model::{BEAT_INTERVAL, Epoch, Generation, NodeId, RoomName, SessionId, Time};
 use outlast_wire::{Beat, Echoed, RoomFrame};
@@ -87,9 +88,19 @@ impl Story {
     }
 
     fn join(&mut self, session: u64, room: &str, node: &str, generation: u64) {
+        let client = format!("client {session}").as_str().into();
         let generation = Generation(generation);
-        let at = Session { room: room.into(), node: node.into(), generation };
+        let at = Session { room: room.into(), client, node: node.into(), generation };
         self.handle(Input::Opened { session: SessionId(session), at });
+    }
+
+    fn closes(&mut self, node: &str, room: &str, generation: u64) {
+        let frame = RoomFrame::Closed { room: room.into(), generation: Generation(generation) };
+        self.stream(node, StreamEvent::Frame(frame));
+    }
+
+    fn break_link(&mut self, session: u64) {
+        self.handle(Input::LinkLost { session: SessionId(session) });
     }
 
     fn silence(&mut self, node: &str) {
@@ -158,10 +169,12 @@ fn a_killed_node_resets_its_sockets_and_its_clients_know_at_once() {
     story.run(1_230);
     let killed = story.now;
     story.silence("eu-1");
-    story.handle(Input::LinkLost { session: SessionId(1) });
+    story.break_link(1);
+    story.run(5);
     story.stream("eu-1", StreamEvent::Lost);
-    assert_eq!(story.told(killed), [(0, 1, Why::LinkLost)]);
     assert_eq!(story.health("eu-1"), Health::Suspect);
+    story.run(95);
+    assert_eq!(story.told(killed), [(100, 1, Why::LinkLost)]);
     story.handle(Input::Closed { session: SessionId(1) });
     // Its room does not move on one reset alone.
     assert_eq!(story.role.place(&"a".into(), &[]).unwrap().node, "eu-1".into());
@@ -170,6 +183,78 @@ fn a_killed_node_resets_its_sockets_and_its_clients_know_at_once() {
     assert_eq!(told.len(), 1, "the one whose socket hangs: {told:?}");
     assert!(told[0].0 <= 900);
     assert_eq!(story.role.place(&"a".into(), &[]).unwrap().generation, Generation(2));
+}
+
+#[test]
+fn one_broken_connection_to_a_node_that_is_fine_costs_a_resume_and_no_more() {
+    let mut story = Story::new();
+    story.hosts("eu-1", "a", 1);
+    story.join(1, "a", "eu-1", 1);
+    story.run(1_000);
+    let broken = story.now;
+    story.break_link(1);
+    story.run(500);
+    assert_eq!(story.told(broken), [(100, 1, Why::LinkReset)]);
+    assert!(Why::LinkReset.resumes() && !Why::LinkLost.resumes());
+    assert!(story.role.resume(&"a".into()).is_ok());
+    // One whose node falls silent while it waits for its turn is not sent back there.
+    story.handle(Input::Closed { session: SessionId(1) });
+    story.join(2, "a", "eu-1", 1);
+    let killed = story.now;
+    story.silence("eu-1");
+    story.break_link(2);
+    story.run(20);
+    story.stream("eu-1", StreamEvent::Lost);
+    story.run(300);
+    assert_eq!(story.told(killed), [(100, 2, Why::LinkLost)]);
+}
+
+#[test]
+fn one_client_that_breaks_its_sockets_does_not_degrade_the_node() {
+    let mut story = Story::new();
+    let session = |story: &mut Story, session: u64, client: &str| {
+        let (room, client) = (format!("room {session}").as_str().into(), client.into());
+        let at = Session { room, client, node: "eu-1".into(), generation: Generation(1) };
+        story.handle(Input::Opened { session: SessionId(session), at });
+        story.break_link(session);
+    };
+    for n in 0..20 {
+        session(&mut story, n, "mallory");
+        assert_eq!(story.health("eu-1"), Health::Alive);
+    }
+    session(&mut story, 20, "ann");
+    assert_eq!(story.health("eu-1"), Health::Alive);
+    session(&mut story, 21, "bob");
+    assert_eq!(story.health("eu-1"), Health::Suspect, "three clients at once");
+    story.run(1_000);
+    assert_eq!(story.health("eu-1"), Health::Alive);
+    // With the room stream gone as well, one is enough.
+    story.stream("eu-1", StreamEvent::Lost);
+    story.run(1_000);
+    assert_eq!(story.health("eu-1"), Health::Alive);
+    session(&mut story, 22, "mallory");
+    assert_eq!(story.health("eu-1"), Health::Suspect);
+}
+
+#[test]
+fn a_dead_node_s_room_that_ended_elsewhere_is_unknown_and_its_generation_is_not_used_again() {
+    let mut story = Story::new();
+    story.hosts("eu-1", "a", 1);
+    story.run(1_000);
+    story.silence("eu-1");
+    story.run(3_000);
+    assert_eq!(story.role.locate(&"a".into()), Located::Down);
+    story.hosts("eu-2", "a", 2);
+    assert!(matches!(story.role.locate(&"a".into()), Located::At(_)));
+    story.closes("eu-2", "a", 2);
+    assert_eq!(story.role.locate(&"a".into()), Located::Unknown);
+    assert_eq!(story.role.resume(&"a".into()), Err(Gone));
+    assert_eq!(story.role.place(&"a".into(), &[]).unwrap().generation, Generation(3));
+    // After ten minutes nobody remembers; the next end cleans up.
+    story.hosts("us-1", "b", 1);
+    story.run(600_000);
+    story.closes("us-1", "b", 1);
+    assert_eq!(story.role.place(&"a".into(), &[]).unwrap().generation, Generation(1));
 }
 
 #[test]
@@ -203,7 +288,8 @@ fn a_restarted_node_knows_nothing_of_its_past() {
     assert_eq!(story.told(restarted), [(0, 1, Why::NodeRestarted)]);
     assert_eq!(story.health("eu-1"), Health::Alive);
     assert_eq!(story.role.resume(&"a".into()), Err(Gone));
-    assert_eq!(story.role.place(&"a".into(), &[]).unwrap().generation, Generation(1));
+    let place = story.role.place(&"a".into(), &[]).unwrap();
+    assert_eq!((place.generation, place.home), (Generation(2), false), "1 is in use no more");
 }
 
 #[test]
@@ -259,6 +345,45 @@ fn a_draining_node_gives_its_rooms_away() {
     assert!(told[0].0 <= 400 && told[0].2 == Why::NodeDraining, "{told:?}");
     let place = story.role.place(&"a".into(), &[]).unwrap();
     assert!(place.node != "eu-1".into() && place.generation == Generation(2));
+}
+
+#[test]
+fn a_resume_at_a_draining_home_is_gone_unless_nobody_else_takes_rooms() {
+    let mut story = Story::new();
+    story.hosts("eu-1", "a", 1);
+    story.draining = Some("eu-1".into());
+    story.run(1_000);
+    assert_eq!(story.role.resume(&"a".into()), Err(Gone));
+    assert!(matches!(story.role.locate(&"a".into()), Located::At(_)), "it is there still");
+    for other in ["eu-2", "us-1"] {
+        story.silence(other);
+    }
+    story.run(5_000);
+    assert_eq!(story.role.resume(&"a".into()).unwrap().node, "eu-1".into());
+}
+
+#[test]
+fn a_drain_tells_room_by_room_and_a_room_that_has_moved_goes_first() {
+    let mut story = Story::new();
+    // Neighbours by session number are in different rooms.
+    for session in 0..600 {
+        story.join(session, &format!("room {:03}", session % 100), "eu-1", 1);
+    }
+    story.run(1_000);
+    let drained = story.now;
+    story.draining = Some("eu-1".into());
+    story.run(800);
+    let told = story.told(drained);
+    assert!(told.len() > 100 && told.len() < 590, "{}", told.len());
+    let rooms: Vec<u64> = told.iter().map(|(_, session, _)| session % 100).collect();
+    assert!(rooms.is_sorted(), "room by room: {rooms:?}");
+    // Another gateway's client has moved the last room: those of it here do not wait for their turn.
+    story.hosts("eu-2", "room 099", 2);
+    story.run(2_000);
+    let told = story.told(drained);
+    let last_room = told.iter().take(6).map(|(_, session, why)| (session % 100, *why));
+    assert!(last_room.eq(std::iter::repeat_n((99, Why::Superseded), 6)), "{told:?}");
+    assert!(told[6..].iter().all(|(_, session, _)| session % 100 != 99), "each once");
 }
 
 #[test]

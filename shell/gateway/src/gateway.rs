@@ -12,7 +12,7 @@ use std::{
 
 use outlast_gateway_core::{Input, NodeFacts, Role, RoleConfig};
 use outlast_link::{Dialer, ServerLimits, ServerTls, public_tls, serve};
-use outlast_model::{NodeId, Time};
+use outlast_model::NodeId;
 use outlast_runtime::Clock;
 use outlast_token::ApiKeys;
 use outlast_wire::{Opener, Process, Sealer};
@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     GatewayConfig, GatewayError, NodePeer, Page, beats::Beats, http_door, metrics::Metrics,
-    role_loop::RoleLoop, streams,
+    role_loop::RoleLoop, streams, wall::WallClock,
 };
 
 /// Most requests at once that are looking for a node; each holds a connection and a few buffers.
@@ -46,14 +46,7 @@ pub(crate) struct Shared {
     pub(crate) pages: BTreeMap<String, Page>,
     pub(crate) joins: Semaphore,
     pub(crate) metrics: Metrics,
-    clock: Clock,
-}
-
-impl Shared {
-    /// Time since 1970, for tokens.
-    pub(crate) fn unix_now(&self) -> Duration {
-        self.clock.unix_start() + self.clock.now().since(Time::ZERO)
-    }
+    pub(crate) wall: WallClock,
 }
 
 /// A gateway with its sockets bound.
@@ -127,7 +120,7 @@ impl Gateway {
             pages: config.pages,
             joins: Semaphore::new(JOINS_MAX),
             metrics,
-            clock,
+            wall: WallClock::system(),
         };
         tracing::info!(gateway = config.id, region = %config.region, version = config.version,
             %public, %beat, "gateway bound");

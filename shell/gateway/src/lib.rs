@@ -17,6 +17,7 @@ mod signal;
 mod streams;
 mod twirp;
 mod twirp_json;
+mod wall;
 
 pub use config::{GatewayConfig, GatewayError, NodePeer, Page, PublicTls};
 pub use gateway::{Gateway, run};

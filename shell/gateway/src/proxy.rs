@@ -41,7 +41,7 @@ pub(crate) enum Ended {
     Client,
     /// The node closed in order.
     Node,
-    /// The client was told to reconnect.
+    /// The client was told to reconnect, or to resume.
     Told(Why),
 }
 
@@ -87,7 +87,14 @@ pub(crate) async fn pump(client: WebSocket, node: WebSocket, mut seat: Seat) -> 
         Event::Told(why) => {
             // The seat is free: the client is no longer where it was.
             drop((seat, node_sink, node_source));
-            farewell(client_sink, client_source).await;
+            if why.resumes() {
+                // Without a `leave`, to an SDK, this is a connection that broke: it resumes, and media goes on.
+                let reason = "resume".into();
+                close(&mut client_sink, Some(CloseFrame { code: CloseCode::Away, reason })).await;
+                linger(client_source).await;
+            } else {
+                farewell(client_sink, client_source).await;
+            }
             Ended::Told(why)
         }
         Event::NodeLost => unreachable!("turned into another event above"),

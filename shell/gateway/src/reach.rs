@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use outlast_gateway_core::{Gone, Input, PlaceError, Placement};
-use outlast_link::{DialError, DialLimits};
-use outlast_model::{Generation, NodeId, RoomName, SIGNAL_FRAME_BYTES_MAX};
+use outlast_link::{DialError, DialLimits, MESSAGE_WRITTEN_BYTES_MAX};
+use outlast_model::{Generation, NodeId, RoomName};
 use tokio::time::{Instant, sleep};
 
 use crate::gateway::Shared;
@@ -21,8 +21,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often a room's home may refuse a session before the client hears of it: a node that has begun to drain says so in its
 /// next beat.
 const HOME_REFUSALS_MAX: u32 = 4;
-/// Largest frame that a node sends: the join of a large room.
-const NODE_FRAME_BYTES_MAX: usize = 16 * SIGNAL_FRAME_BYTES_MAX;
+/// How a node's 401 begins that is about what the token allows, and not about whether it is good: the one grant that is
+/// asked for inside the `join_request`, which only nodes read.
+const GRANT_REFUSAL: &[u8] = b"the token does not grant canUpdateOwnMetadata";
 
 /// Who is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ where
         let limits = DialLimits {
             connect: CONNECT_MAX.min(rest),
             response: rest,
-            message_bytes: NODE_FRAME_BYTES_MAX,
+            message_bytes: MESSAGE_WRITTEN_BYTES_MAX,
             ..DialLimits::default()
         };
         let answer = tokio::select! {
@@ -84,14 +85,17 @@ where
         match answer {
             Ok(answer) => return Ok((answer, placement)),
             Err(DialError::Refused(response)) => {
-                let status = response.status();
-                // A conflict is a node that knows a newer generation: this gateway is about to hear of it.
-                let again = placement.home || status == StatusCode::CONFLICT;
-                if !status.is_server_error() && status != StatusCode::CONFLICT {
+                if is_about_the_request(&response) {
                     return Err(Unreached::Refused(response));
                 }
-                refusal = Some(response);
-                if again {
+                let status = response.status();
+                if status.is_server_error() {
+                    refusal = Some(response);
+                } else {
+                    tracing::warn!(node = %placement.node, %status, "node disagrees about a request");
+                }
+                // A conflict is a node that knows a newer generation: this gateway is about to hear of it.
+                if placement.home || status == StatusCode::CONFLICT {
                     home_refusals += 1;
                     if home_refusals >= HOME_REFUSALS_MAX {
                         break;
@@ -116,6 +120,21 @@ where
         }
     }
     Err(refusal.map_or(Unreached::NoNode, Unreached::Refused))
+}
+
+/// Whether a refusal is the client's own doing, so that every node would say the same. The token is good and the path
+/// exists, or the request would not have come so far: a node that does not find so is misconfigured, and clients that
+/// hear 401, 403 or 404 give up for good.
+fn is_about_the_request(response: &Response<Bytes>) -> bool {
+    match response.status() {
+        StatusCode::UNAUTHORIZED => response.body().starts_with(GRANT_REFUSAL),
+        StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::CONFLICT
+        | StatusCode::TOO_MANY_REQUESTS => false,
+        status => status.is_client_error(),
+    }
 }
 
 /// Whether nothing listens at the other end: the process is gone, the machine is not.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use outlast_gateway_core::{Placement, Session};
 use outlast_link::{Body, DialError, DialLimits, Upgrade, WebSocket};
-use outlast_model::{Generation, RoomName, SIGNAL_FRAME_BYTES_MAX};
+use outlast_model::{Generation, Identity, RoomName, SIGNAL_FRAME_BYTES_MAX};
 use tokio::time::Instant;
 
 use crate::{
@@ -24,6 +24,7 @@ pub(crate) const SESSIONS_MAX: usize = 20_000;
 /// A request that may come in.
 struct Admission {
     room: RoomName,
+    client: Identity,
     goal: Goal,
     headers: HeaderMap,
     /// Path and query for the node.
@@ -56,7 +57,7 @@ pub(crate) async fn join(
     match reached.await {
         Ok((node, placement)) => {
             shared.metrics.admitted(started.elapsed());
-            open(shared, upgrade, node, admission.room, placement)
+            open(shared, upgrade, node, admission, placement)
         }
         Err(Unreached::Gone) => {
             shared.metrics.join("gone");
@@ -121,7 +122,7 @@ fn admit(
         Token::Found(token) => token,
         Token::Missing | Token::NotBearer => return Err(Refusal::NoToken),
     };
-    let claims = shared.keys.verify(&token, shared.unix_now()).map_err(Refusal::Token)?;
+    let claims = shared.keys.verify(&token, shared.wall.unix_now()).map_err(Refusal::Token)?;
     if !claims.video.room_join {
         return Err(Refusal::NoJoinGrant);
     }
@@ -139,6 +140,7 @@ fn admit(
     }
     Ok(Admission {
         room: RoomName::from(claims.video.room.as_str()),
+        client: claims.identity,
         goal: if query::is_resume(query) { Goal::Resume } else { Goal::Join },
         headers,
         target: if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") },
@@ -156,12 +158,13 @@ fn open(
     shared: &Arc<Shared>,
     upgrade: Upgrade,
     node: WebSocket,
-    room: RoomName,
+    admission: Admission,
     placement: Placement,
 ) -> Response<Body> {
     let (response, socket) = upgrade.accept(SIGNAL_FRAME_BYTES_MAX);
     let Placement { node: id, generation, .. } = placement;
-    let seat = shared.role.open(Session { room, node: id.clone(), generation });
+    let Admission { room, client, .. } = admission;
+    let seat = shared.role.open(Session { room, client, node: id.clone(), generation });
     tokio::spawn(async move {
         let Ok(client) = socket.await else { return };
         let started = Instant::now();

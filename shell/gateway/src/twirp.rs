@@ -14,10 +14,11 @@ use outlast_livekit::{
     ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, Message, MuteRoomTrackRequest,
     MuteRoomTrackResponse, ParticipantInfo, RemoveParticipantResponse, Room,
     RoomParticipantIdentity, SendDataRequest, SendDataResponse, UpdateParticipantRequest,
-    UpdateRoomMetadataRequest, UpdateSubscriptionsRequest, UpdateSubscriptionsResponse,
+    UpdateRoomMetadataRequest,
 };
 use outlast_model::{Generation, NAME_CHARS_MAX, NodeId, RoomName};
 use outlast_token::VideoGrant;
+use outlast_wire::{CLIENT_MESSAGE_LIMITS, within};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -29,8 +30,10 @@ use crate::{
     twirp_json,
 };
 
-/// Largest request body.
-const BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest request body, in either encoding: what a node takes (`REQUEST_BYTES_MAX` in its `api.rs`).
+const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Largest answer of a node: a room's list of participants may be long.
+const REPLY_BYTES_MAX: usize = 16 << 20;
 /// A body that takes longer is not read to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// One node's answer; of a node that hangs, the list of rooms is missing.
@@ -69,6 +72,7 @@ impl TwirpError {
             "unauthenticated" => StatusCode::UNAUTHORIZED,
             "permission_denied" => StatusCode::FORBIDDEN,
             "not_found" | "bad_route" => StatusCode::NOT_FOUND,
+            "failed_precondition" => StatusCode::PRECONDITION_FAILED,
             "unimplemented" => StatusCode::NOT_IMPLEMENTED,
             "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -171,15 +175,6 @@ async fn dispatch(
             })
             .await
         }
-        "UpdateSubscriptions" => {
-            forward::<UpdateSubscriptionsRequest, UpdateSubscriptionsResponse>(
-                shared,
-                method,
-                granted,
-                |q| &q.room,
-            )
-            .await
-        }
         "SendData" => {
             forward::<SendDataRequest, SendDataResponse>(shared, method, granted, |q| &q.room).await
         }
@@ -201,15 +196,9 @@ fn need_of(method: &str) -> Result<Need, TwirpError> {
     match method {
         "CreateRoom" | "DeleteRoom" => Ok(Need::Create),
         "ListRooms" => Ok(Need::List),
-        "ListParticipants"
-        | "GetParticipant"
-        | "RemoveParticipant"
-        | "MutePublishedTrack"
-        | "UpdateParticipant"
-        | "UpdateSubscriptions"
-        | "SendData"
-        | "UpdateRoomMetadata" => Ok(Need::Admin),
-        "PerformRpc" | "ForwardParticipant" | "MoveParticipant" => {
+        "ListParticipants" | "GetParticipant" | "RemoveParticipant" | "MutePublishedTrack"
+        | "UpdateParticipant" | "SendData" | "UpdateRoomMetadata" => Ok(Need::Admin),
+        "UpdateSubscriptions" | "PerformRpc" | "ForwardParticipant" | "MoveParticipant" => {
             Err(TwirpError::new("unimplemented", format!("{method} is not served yet")))
         }
         _ => Err(TwirpError::new("bad_route", format!("no method {method:?}"))),
@@ -231,7 +220,7 @@ async fn grant(
     };
     let claims = shared
         .keys
-        .verify(&token, shared.unix_now())
+        .verify(&token, shared.wall.unix_now())
         .map_err(|error| TwirpError::new("unauthenticated", error.to_string()))?;
     let grant = claims.video;
     let granted = match need {
@@ -275,7 +264,7 @@ where
         return Err(TwirpError::new("permission_denied", "token is for another room"));
     }
     let placement = home(shared, &room)?;
-    let body = request.encode_to_vec().into();
+    let body = encoded(&request)?;
     let reply = call(shared, &placement, method, body).await.map_err(unreached)?;
     encode::<R>(granted.encoding, reply)
 }
@@ -286,7 +275,7 @@ async fn create_room(
 ) -> Result<Response<Body>, TwirpError> {
     let request: CreateRoomRequest = decode(granted)?;
     let room = named_room(&request.name)?;
-    let body = Bytes::from(request.encode_to_vec());
+    let body = encoded(&request)?;
     let Ok(_permit) = shared.joins.try_acquire() else {
         return Ok(Refusal::Busy.response());
     };
@@ -304,7 +293,7 @@ async fn create_room(
 
 async fn list_rooms(shared: &Arc<Shared>, granted: &Granted) -> Result<Response<Body>, TwirpError> {
     let request: ListRoomsRequest = decode(granted)?;
-    let body = Bytes::from(request.encode_to_vec());
+    let body = encoded(&request)?;
     let mut asked = JoinSet::new();
     for node in shared.role.living() {
         let (shared, body) = (Arc::clone(shared), body.clone());
@@ -374,8 +363,7 @@ async fn post(
         .header(header::CONTENT_TYPE, "application/protobuf")
         .header("outlast-generation", generation.0)
         .body(Body::new(body))?;
-    // A room's list of participants may be long.
-    let limits = DialLimits { body_bytes: 16 * BODY_BYTES_MAX, ..limits };
+    let limits = DialLimits { body_bytes: REPLY_BYTES_MAX, ..limits };
     let response = shared.dialer.request(&address.to_string(), request, &limits).await?;
     if response.status().is_success() {
         Ok(response.into_body())
@@ -414,12 +402,23 @@ fn decode<Q: Message + Default + DeserializeOwned>(granted: &Granted) -> Result<
     let malformed = |what: String| TwirpError::new("malformed", what);
     match granted.encoding {
         Encoding::Protobuf => {
+            within(&granted.body, CLIENT_MESSAGE_LIMITS)
+                .map_err(|error| TwirpError::new("invalid_argument", error.to_string()))?;
             Q::decode(granted.body.clone()).map_err(|error| malformed(error.to_string()))
         }
         Encoding::Json => {
             serde_json::from_slice(&granted.body).map_err(|error| malformed(error.to_string()))
         }
     }
+}
+
+/// `request` as a node takes it: JSON may write a number in fewer bytes than protobuf.
+fn encoded(request: &impl Message) -> Result<Bytes, TwirpError> {
+    if request.encoded_len() > BODY_BYTES_MAX {
+        let message = format!("request is over {BODY_BYTES_MAX} bytes");
+        return Err(TwirpError::new("malformed", message));
+    }
+    Ok(request.encode_to_vec().into())
 }
 
 fn encode<R: Message + Default + Serialize>(
@@ -458,6 +457,28 @@ mod tests {
         assert_eq!(named("/twirp/livekit.RoomService/ListRooms"), Some(list.clone()));
         assert_eq!(named("/prefix/twirp/livekit.RoomService/ListRooms"), Some(list));
         assert_eq!(named("/rtc/v1"), None);
+    }
+
+    #[test]
+    fn protobuf_bodies_are_scanned_before_they_are_decoded() {
+        let granted = |body: Vec<u8>, encoding| Granted {
+            encoding,
+            grant: VideoGrant::default(),
+            body: body.into(),
+        };
+        // Names of rooms, all empty: two bytes each on the wire, dozens in memory.
+        let bomb = [0x0a, 0].repeat(10_000);
+        let decoded = decode::<ListRoomsRequest>(&granted(bomb, Encoding::Protobuf));
+        assert_eq!(decoded.unwrap_err().code, "invalid_argument");
+        let request = ListRoomsRequest { names: vec!["r".into()] };
+        let decoded =
+            decode::<ListRoomsRequest>(&granted(request.encode_to_vec(), Encoding::Protobuf));
+        assert_eq!(decoded.unwrap(), request);
+        let decoded =
+            decode::<ListRoomsRequest>(&granted(br#"{"names":["r"]}"#.to_vec(), Encoding::Json));
+        assert_eq!(decoded.unwrap(), request);
+        let large = SendDataRequest { data: vec![0; BODY_BYTES_MAX], ..SendDataRequest::default() };
+        assert_eq!(encoded(&large).unwrap_err().code, "malformed");
     }
 
     #[test]

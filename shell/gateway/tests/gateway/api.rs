@@ -92,7 +92,7 @@ async fn rooms_are_created_listed_over_all_nodes_and_called_at_home() {
 #[tokio::test]
 async fn grants_come_before_the_body_and_errors_are_twirp_s() {
     let world = World::new(&["eu-1"]).await;
-    let calls: [(&str, VideoGrant, &str, u16, &str); 12] = [
+    let calls: [(&str, VideoGrant, &str, u16, &str); 13] = [
         ("RoomService/ListRooms", admin("r"), "{", 403, "permission_denied"),
         ("RoomService/CreateRoom", list(), "{", 403, "permission_denied"),
         ("RoomService/DeleteRoom", admin("r"), r#"{"room":"r"}"#, 403, "permission_denied"),
@@ -103,6 +103,7 @@ async fn grants_come_before_the_body_and_errors_are_twirp_s() {
         ("RoomService/CreateRoom", create(), "{}", 400, "invalid_argument"),
         ("RoomService/Nonsense", create(), "{}", 404, "bad_route"),
         ("RoomService/MoveParticipant", admin("r"), "{}", 501, "unimplemented"),
+        ("RoomService/UpdateSubscriptions", admin("r"), "{}", 501, "unimplemented"),
         ("Egress/ListEgress", create(), "{}", 501, "unimplemented"),
         ("RoomService/", create(), "{}", 404, "bad_route"),
     ];
@@ -118,7 +119,7 @@ async fn grants_come_before_the_body_and_errors_are_twirp_s() {
         .raw("POST /twirp/livekit.RoomService/ListRooms HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         .await;
     assert_eq!(answer.status, 401);
-    let large = format!(r#"{{"room":"{}"}}"#, "x".repeat(1 << 20));
+    let large = format!(r#"{{"room":"{}"}}"#, "x".repeat(256 * 1024));
     let answer = world.call("RoomService/SendData", admin("r"), "application/json", &large).await;
     assert_eq!(answer.status, 400);
     assert!(world.peer("eu-1").calls().is_empty());

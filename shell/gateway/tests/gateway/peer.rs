@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -15,7 +15,8 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use outlast_link::{
-    Body, ServerLimits, ServerTls, Upgrade, WebSocket, serve, text, tungstenite::Message as Frame,
+    Body, MESSAGE_WRITTEN_BYTES_MAX, ServerLimits, ServerTls, Upgrade, WebSocket, serve, text,
+    tungstenite::Message as Frame,
 };
 use outlast_livekit::{ListRoomsResponse, Message as _, Room};
 use outlast_model::{BEAT_INTERVAL, Epoch, Generation};
@@ -55,6 +56,7 @@ struct State {
     id: String,
     keys: ApiKeys,
     life: watch::Sender<Life>,
+    draining: AtomicBool,
     rooms: watch::Sender<BTreeMap<String, u64>>,
     refusal: Mutex<Option<(StatusCode, &'static str)>>,
     seen: Mutex<Vec<Seen>>,
@@ -70,6 +72,7 @@ impl Peer {
             id: id.into(),
             keys: cluster.keys.clone(),
             life: watch::channel(Life::Running).0,
+            draining: AtomicBool::new(false),
             rooms: watch::channel(BTreeMap::new()).0,
             refusal: Mutex::default(),
             seen: Mutex::default(),
@@ -111,7 +114,9 @@ impl Peer {
                 tokio::select! {
                     _ = ticks.tick() => {
                         if *state.life.borrow() == Life::Running {
-                            let beat = Message::Beat(Beat { ticked: true, ..Beat::default() });
+                            let draining = state.draining.load(Ordering::Relaxed);
+                            let beat = Beat { ticked: true, draining, ..Beat::default() };
+                            let beat = Message::Beat(beat);
                             let datagram = sealer.seal(&gateway_process, &beat);
                             let _ = socket.send_to(&datagram.bytes, gateway).await;
                         }
@@ -128,6 +133,12 @@ impl Peer {
 
     pub(crate) fn live(&self, life: Life) {
         self.state.life.send_replace(life);
+    }
+
+    /// Says so in its beats, and takes nobody in.
+    pub(crate) fn drain(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+        self.refuse(Some((StatusCode::SERVICE_UNAVAILABLE, "this node is draining")));
     }
 
     pub(crate) fn refuse(&self, refusal: Option<(StatusCode, &'static str)>) {
@@ -246,7 +257,8 @@ async fn name_rooms(state: &State, mut socket: WebSocket) {
     }
 }
 
-/// A signalling socket: says who it is, then echoes.
+/// A signalling socket: says who it is, then echoes. `break` ends the connection without a word, `large` is answered with
+/// the largest message that a node sends.
 async fn echo(state: &State, mut socket: WebSocket) {
     let mut life = state.life.subscribe();
     let hello = Bytes::from(format!("hello from {}", state.id));
@@ -258,6 +270,11 @@ async fn echo(state: &State, mut socket: WebSocket) {
         tokio::select! {
             _ = life.changed() => {}
             message = socket.next() => match message {
+                Some(Ok(Frame::Binary(bytes))) if bytes == "break" => return,
+                Some(Ok(Frame::Binary(bytes))) if bytes == "large" => {
+                    let large = vec![7; MESSAGE_WRITTEN_BYTES_MAX];
+                    socket.send(Frame::Binary(large.into())).await.unwrap();
+                }
                 Some(Ok(message @ (Frame::Binary(_) | Frame::Text(_)))) => {
                     if socket.send(message).await.is_err() { return }
                 }

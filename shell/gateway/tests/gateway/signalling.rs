@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
 use http::StatusCode;
+use outlast_link::MESSAGE_WRITTEN_BYTES_MAX;
 use outlast_model::SIGNAL_FRAME_BYTES_MAX;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
@@ -116,6 +117,82 @@ async fn a_refusal_for_good_is_relayed_as_it_is() {
     let target = format!("/rtc/v1/validate?access_token={}", world.join_token("r"));
     let answer = world.get(&target).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "success"));
+}
+
+#[tokio::test]
+async fn a_node_that_finds_a_good_token_bad_is_passed_over_and_never_ends_a_session() {
+    let world = World::new(&["eu-1", "eu-2"]).await;
+    let (_socket, home) = world.join("r").await;
+    soon(|| world.metric("rooms") == Some(1)).await;
+    for (status, text) in [
+        (StatusCode::UNAUTHORIZED, "invalid token: token's signature is wrong"),
+        (StatusCode::FORBIDDEN, "no"),
+        (StatusCode::NOT_FOUND, "nothing here"),
+    ] {
+        world.peer(&home).refuse(Some((status, text)));
+        // At the home of a room: nobody else may take it.
+        let target = format!("?access_token={}", world.join_token("r"));
+        for path in ["/rtc/v1", "/rtc/v1/validate"] {
+            let answer = world.refused(&format!("{path}{target}")).await;
+            assert_eq!(answer.status, 503, "{status} at {path}");
+            assert!(answer.head.contains("retry-after: "));
+        }
+        for n in 0..4 {
+            let (_socket, node) = world.join(&format!("{status} room {n}")).await;
+            assert_ne!(node, home);
+        }
+    }
+    let text = "the token does not grant canUpdateOwnMetadata";
+    for peer in &world.peers {
+        peer.refuse(Some((StatusCode::UNAUTHORIZED, text)));
+    }
+    let target = format!("/rtc/v1?access_token={}", world.join_token("another"));
+    let answer = world.refused(&target).await;
+    assert_eq!((answer.status, answer.body.as_str()), (401, text));
+}
+
+#[tokio::test]
+async fn one_connection_that_breaks_between_gateway_and_node_is_a_resume() {
+    let world = World::new(&["eu-1"]).await;
+    let (mut one, _) = world.join("r").await;
+    let (mut two, _) = world.join("r").await;
+    soon(|| world.metric("rooms") == Some(1)).await;
+    one.send(Frame::Binary("break".into())).await.unwrap();
+    let Some(Ok(Frame::Close(Some(close)))) = next(&mut one).await else { panic!("not closed") };
+    assert_eq!(u16::from(close.code), 1001, "and no leave before it");
+    assert_eq!(world.metric("told_total{why=\"link_reset\"}"), Some(1));
+    assert_eq!(world.metric("nodes{health=\"alive\"}"), Some(1));
+    let token = world.join_token("r");
+    let mut again =
+        world.socket(&format!("/rtc/v1?reconnect=1&sid=PA_x&access_token={token}")).await;
+    assert!(matches!(next(&mut again).await, Some(Ok(Frame::Binary(_)))));
+    echoes(&mut two, "untouched").await;
+}
+
+#[tokio::test]
+async fn a_resume_at_a_draining_home_is_told_to_reconnect_and_the_room_moves() {
+    let world = World::new(&["eu-1", "eu-2"]).await;
+    let (mut socket, home) = world.join("r").await;
+    soon(|| world.metric("rooms") == Some(1)).await;
+    world.peer(&home).drain();
+    // Whether the beat has said so by now or not.
+    let token = world.join_token("r");
+    let mut resumed =
+        world.socket(&format!("/rtc/v1?reconnect=1&sid=PA_x&access_token={token}")).await;
+    is_told_to_reconnect(&mut resumed).await;
+    is_told_to_reconnect(&mut socket).await;
+    let (_socket, node) = world.join("r").await;
+    assert_ne!(node, home);
+}
+
+#[tokio::test]
+async fn the_join_of_a_large_room_passes() {
+    let world = World::new(&["eu-1"]).await;
+    let (mut socket, _) = world.join("r").await;
+    socket.send(Frame::Binary("large".into())).await.unwrap();
+    let Some(Ok(Frame::Binary(large))) = next(&mut socket).await else { panic!("not passed on") };
+    assert_eq!(large.len(), MESSAGE_WRITTEN_BYTES_MAX);
+    echoes(&mut socket, "and it goes on").await;
 }
 
 #[tokio::test]
