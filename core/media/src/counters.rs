@@ -62,8 +62,10 @@ pub struct Drops {
     pub late: u64,
     /// More than the store holds was staged between two flushes.
     pub overrun: u64,
-    /// Retransmissions above their share of a subscription's rate.
+    /// Retransmissions above their share of a subscription's rate, or above what one peer may ask for at once.
     pub retransmission_limit: u64,
+    /// A number that was used up already on its stream, or too old to tell: never sealed twice.
+    pub number_used: u64,
 }
 
 /// One publication's figures.

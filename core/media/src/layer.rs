@@ -9,7 +9,7 @@ use crate::ring::Ring;
 
 /// A layer that was silent for so long is not waited for: less makes a slow frame rate flap, more is a longer freeze.
 const SILENT_AFTER: Duration = Duration::from_millis(1_000);
-/// Least span between two key frame requests for one layer.
+/// Least span between two key frame requests for one publication, whatever their layers.
 pub(crate) const KEY_FRAME_SPACING: Duration = Duration::from_millis(500);
 
 /// A sender report: a point where the publisher's wall clock and a layer's timestamps are known to agree.
@@ -56,8 +56,12 @@ pub(crate) struct Layer {
     pub(crate) anchor: Option<Anchor>,
     pub(crate) heard: Option<Time>,
     pub(crate) active: bool,
-    key_frame_wanted: bool,
-    key_frame_asked: Option<Time>,
+    /// Those who see it need a key frame.
+    broken: bool,
+    /// How much a key frame is needed, as of the last look.
+    need: u32,
+    /// How often another layer's was asked for instead.
+    passed_over: u32,
 }
 
 impl Layer {
@@ -72,8 +76,9 @@ impl Layer {
             anchor: None,
             heard: None,
             active: false,
-            key_frame_wanted: false,
-            key_frame_asked: None,
+            broken: false,
+            need: 0,
+            passed_over: 0,
         }
     }
 
@@ -90,27 +95,57 @@ impl Layer {
         self.heard.is_none_or(|heard| heard + SILENT_AFTER <= now)
     }
 
-    /// Notes that somebody needs a key frame.
-    pub(crate) fn want_key_frame(&mut self) {
-        self.key_frame_wanted = true;
+    /// Notes that those who see it have lost their picture.
+    pub(crate) fn broke(&mut self) {
+        self.broken = true;
     }
 
-    /// A key frame started: nobody waits any more.
+    /// Begins another count of those who need a key frame.
+    pub(crate) fn count_need(&mut self) {
+        self.need = 0;
+    }
+
+    /// Counts one who sees this layer: for nothing while the picture is whole.
+    pub(crate) fn seen(&mut self) {
+        self.need += 2 * u32::from(self.broken);
+    }
+
+    /// Counts one who waits for this layer, `blind` when there is no other to look at meanwhile.
+    pub(crate) fn awaited(&mut self, blind: bool) {
+        self.need += 1 + u32::from(blind);
+    }
+
+    /// The SSRC to ask for a key frame, if one is needed: nobody's loss is mended for nobody.
+    fn asks(&self) -> Option<u32> {
+        self.ssrc.filter(|_| self.need > 0 && self.heard.is_some())
+    }
+
+    /// A key frame was asked for, or started: nobody waits any more.
     pub(crate) fn key_frame_came(&mut self) {
-        self.key_frame_wanted = false;
+        (self.broken, self.need, self.passed_over) = (false, 0, 0);
     }
+}
 
-    /// When the wanted key frame may be asked for.
-    pub(crate) fn ask_at(&self) -> Option<Time> {
-        let due = self.key_frame_asked.map_or(Time::ZERO, |asked| asked + KEY_FRAME_SPACING);
-        self.key_frame_wanted.then_some(due)
+/// Chooses the layer whose key frame is to be asked for now: the most needed, but first of all one that was passed
+/// over before, so that none waits for more requests than there are other layers. Returns its SSRC, and whether others
+/// are left for the next time; `None` when none is needed.
+pub(crate) fn ask(layers: &mut [Layer]) -> Option<(u32, bool)> {
+    let needy = layers.iter_mut().rev().filter(|layer| layer.asks().is_some());
+    let chosen = needy.max_by_key(|layer| (layer.passed_over, layer.need))?;
+    let ssrc = chosen.asks()?;
+    chosen.key_frame_came();
+    let mut left = false;
+    for layer in layers {
+        let asks = layer.asks().is_some();
+        layer.passed_over = if asks { layer.passed_over + 1 } else { 0 };
+        left |= asks;
     }
+    Some((ssrc, left))
+}
 
-    /// The key frame was asked for.
-    pub(crate) fn asked(&mut self, now: Time) {
-        self.key_frame_wanted = false;
-        self.key_frame_asked = Some(now);
-    }
+/// Whether a key frame of any layer is needed.
+pub(crate) fn needs_key_frame(layers: &[Layer]) -> bool {
+    layers.iter().any(|layer| layer.asks().is_some())
 }
 
 /// The layer to forward to somebody who wants `wanted`, out of `ladder`, lowest first, each with its width and
@@ -167,17 +202,42 @@ mod tests {
     }
 
     #[test]
-    fn key_frames_are_asked_for_once_per_span() {
-        let mut layer = Layer::new(Kind::Video, LayerConfig::default());
-        assert_eq!(layer.ask_at(), None);
-        layer.want_key_frame();
-        layer.want_key_frame();
-        assert_eq!(layer.ask_at(), Some(Time::ZERO));
-        layer.asked(Time::from_millis(100));
-        assert_eq!(layer.ask_at(), None);
-        layer.want_key_frame();
-        assert_eq!(layer.ask_at(), Some(Time::from_millis(600)));
-        layer.key_frame_came();
-        assert_eq!(layer.ask_at(), None);
+    fn the_most_needed_layer_is_asked_first_and_none_is_forgotten() {
+        let mut layers: Vec<Layer> = (0..3)
+            .map(|at| {
+                let config = LayerConfig { ssrc: Some(at), ..LayerConfig::default() };
+                let mut layer = Layer::new(Kind::Video, config);
+                layer.heard = Some(Time::ZERO);
+                layer
+            })
+            .collect();
+        assert!(!needs_key_frame(&layers));
+        assert_eq!(ask(&mut layers), None);
+        // Ten lost their picture on layer 0, one sees nothing until layer 1 comes, one would rather see layer 2.
+        let look = |layers: &mut [Layer]| {
+            layers.iter_mut().for_each(Layer::count_need);
+            layers[1].awaited(true);
+            layers[2].awaited(false);
+            (0..10).for_each(|_| layers[0].seen());
+        };
+        layers[0].broke();
+        look(&mut layers);
+        assert_eq!(ask(&mut layers), Some((0, true)));
+        // Layer 0 breaks each time, yet the others come first: each was passed over, layer 1 is needed more.
+        let mut asked = Vec::new();
+        for _ in 0..6 {
+            layers[0].broke();
+            look(&mut layers);
+            asked.push(ask(&mut layers));
+        }
+        let asked: Vec<u32> = asked.into_iter().flatten().map(|(ssrc, _)| ssrc).collect();
+        assert_eq!(asked, [1, 2, 0, 1, 2, 0]);
+        layers.iter_mut().for_each(Layer::key_frame_came);
+        assert_eq!(ask(&mut layers), None);
+        // A loss that nobody sees needs nothing.
+        layers[0].broke();
+        assert_eq!(ask(&mut layers), None);
+        layers[0].seen();
+        assert_eq!(ask(&mut layers), Some((0, false)));
     }
 }

@@ -41,6 +41,8 @@ pub struct Plane {
     dirty: Vec<PublicationKey>,
     /// Sequence numbers that subscribers asked for again.
     asked: Vec<(SubscriptionKey, u64)>,
+    /// How many there were.
+    flushes: u64,
     events: Vec<PlaneEvent>,
     speakers_armed: bool,
     /// Newest time seen: steering that takes no time uses it.
@@ -68,6 +70,9 @@ struct Peer {
     /// The SSRC that feedback names.
     last_media: u32,
     log: SendLog,
+    /// How many numbers it has asked for again since flush `asked_before`.
+    asked: usize,
+    asked_before: u64,
     round_trip: Duration,
     nack_armed: bool,
     feedback_armed: bool,
@@ -107,6 +112,8 @@ struct Publication {
     level: Level,
     heard: bool,
     steer_at: Option<Time>,
+    /// When a key frame was asked for last, of any layer.
+    key_frame_asked: Option<Time>,
     packets: u64,
     bytes: u64,
 }
@@ -123,6 +130,7 @@ impl Plane {
             random: seed,
             dirty: Vec::new(),
             asked: Vec::new(),
+            flushes: 0,
             events: Vec::new(),
             speakers_armed: false,
             now: Time::ZERO,
@@ -146,6 +154,8 @@ impl Plane {
             arrivals: Recorder::default(),
             last_media: 0,
             log: SendLog::default(),
+            asked: 0,
+            asked_before: 0,
             round_trip: ROUND_TRIP_DEFAULT,
             nack_armed: false,
             feedback_armed: false,
@@ -240,6 +250,7 @@ impl Plane {
             level: Level::default(),
             heard: false,
             steer_at: None,
+            key_frame_asked: None,
             packets: 0,
             bytes: 0,
         });
@@ -347,6 +358,10 @@ impl Plane {
         let Some(here) = self.subscriptions.remove(key) else { return };
         if let Some(peer) = self.peers.get_mut(here.peer) {
             peer.subscriptions.retain(|(_, other)| *other != key);
+            if let Some(sealer) = &mut peer.sealer {
+                sealer.forget(here.ssrc);
+                here.rtx_ssrc.into_iter().for_each(|ssrc| sealer.forget(ssrc));
+            }
         }
     }
 

@@ -38,7 +38,8 @@ impl Segments {
         self.list.back()
     }
 
-    /// Begins a segment in which the publisher's `from` is called `out`; `closed_at` ends the one before.
+    /// Begins a segment in which the publisher's `from` is called `out`; `closed_at` ends the one before. What would
+    /// be called `out` or more in older segments is nobody's any more: no number belongs to two packets.
     pub(crate) fn begin(
         &mut self,
         (layer, epoch): (u8, u32),
@@ -47,29 +48,35 @@ impl Segments {
         (timestamp, vp8): (u32, Shift),
         closed_at: u64,
     ) {
-        self.close(closed_at);
+        self.close(closed_at, out);
         if self.list.len() == SEGMENTS_MAX {
             self.list.pop_front();
         }
         self.list.push_back(Segment { layer, epoch, from, until: u64::MAX, out, timestamp, vp8 });
     }
 
-    fn close(&mut self, at: u64) {
+    fn close(&mut self, at: u64, next_out: u64) {
         if let Some(last) = self.list.back_mut() {
             last.until = last.until.min(at.max(last.from));
-            if last.until == last.from {
-                self.list.pop_back();
-            }
         }
+        // Numbers ascend: when one ends below, all before it do.
+        for segment in self.list.iter_mut().rev() {
+            if segment.out + (segment.until - segment.from) <= next_out {
+                break;
+            }
+            segment.until = segment.from + next_out.saturating_sub(segment.out);
+        }
+        while self.list.pop_back_if(|last| last.until == last.from).is_some() {}
     }
 
-    /// Leaves `index` of the newest segment out without a gap; everything behind it is still to come.
-    pub(crate) fn skip(&mut self, index: u64) {
-        if let Some(last) = self.list.back().copied() {
-            let out = last.out + (index - last.from);
-            let numbers = (last.timestamp, last.vp8);
-            self.begin((last.layer, last.epoch), index + 1, out, numbers, index);
-        }
+    /// Leaves `index` of the newest segment out without a gap; everything behind it is still to come. Returns what
+    /// the next packet is called: numbers below it may be kept for late packets.
+    pub(crate) fn skip(&mut self, index: u64) -> Option<u64> {
+        let last = self.list.back().copied()?;
+        let out = last.out + (index - last.from);
+        let numbers = (last.timestamp, last.vp8);
+        self.begin((last.layer, last.epoch), index + 1, out, numbers, index);
+        Some(out)
     }
 
     /// What the publisher's `index` is called at the subscriber.
@@ -123,6 +130,24 @@ mod tests {
             assert_eq!(segments.inward(called).map(|(index, _)| index), Some(expect));
         }
         assert_eq!(segments.inward(4), None);
+    }
+
+    #[test]
+    fn a_segment_ends_below_the_number_of_its_successor() {
+        let mut segments = Segments::default();
+        begin(&mut segments, 0, 100, 5, 0);
+        // Closed behind 110, which would be called 15, but the next one begins at 12.
+        begin(&mut segments, 1, 500, 12, 111);
+        assert_eq!(out(&segments, 0, 106), Some(11));
+        assert_eq!(out(&segments, 0, 107), None);
+        assert_eq!(out(&segments, 1, 500), Some(12));
+        assert_eq!(segments.skip(503), Some(15));
+        assert_eq!(segments.skip(504), Some(15));
+        // Nothing is in the newest; what reaches too far is the one before it.
+        begin(&mut segments, 0, 200, 14, 505);
+        assert_eq!(out(&segments, 1, 501), Some(13));
+        assert_eq!(out(&segments, 1, 502), None);
+        assert_eq!(out(&segments, 0, 200), Some(14));
     }
 
     #[test]

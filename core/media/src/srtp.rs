@@ -1,6 +1,6 @@
 //! SRTP and SRTCP: keys, and one context per direction (RFC 3711, RFC 7714).
-//! The sending side takes extended sequence numbers and so keeps no state; the receiving side keeps roll-over
-//! counters and replay windows in [`window`].
+//! The sending side takes extended sequence numbers and remembers which it has sealed: a number that comes twice is
+//! refused. The receiving side keeps roll-over counters and replay windows in [`window`].
 
 mod cipher;
 mod kdf;
@@ -83,8 +83,10 @@ pub struct Sealer {
     rtcp: Cipher,
     /// SRTCP index of the next compound packet, shared by all our SSRCs of this peer: no (ssrc, index) comes twice.
     rtcp_index: u32,
-    #[cfg(debug_assertions)]
-    sealed: std::collections::BTreeMap<u32, Window>,
+    /// The RTP indices that are used up, ascending by SSRC.
+    sealed: Vec<(u32, Window)>,
+    /// Where in `sealed` the last packet's SSRC was: packets come in runs of one stream.
+    last: usize,
 }
 
 impl Sealer {
@@ -94,21 +96,15 @@ impl Sealer {
     /// [`KeyError::Length`].
     pub fn new(profile: SrtpProfile, master: &MasterKey) -> Result<Sealer, KeyError> {
         let (rtp, rtcp) = kdf::ciphers(profile, master)?;
-        Ok(Sealer {
-            rtp,
-            rtcp,
-            rtcp_index: 0,
-            #[cfg(debug_assertions)]
-            sealed: std::collections::BTreeMap::new(),
-        })
+        Ok(Sealer { rtp, rtcp, rtcp_index: 0, sealed: Vec::new(), last: 0 })
     }
 
     /// Protects the RTP packet `buffer[start..]` in place and appends its tag. `index` is the extended sequence
-    /// number (roll-over counter x 2^16 + sequence number) and must be new for this `ssrc`; `header` is the length of
-    /// the header.
+    /// number (roll-over counter x 2^16 + sequence number); `header` is the length of the header. Returns false,
+    /// leaving the buffer as it was, when the index is not new for this `ssrc`, or 512 and more behind the highest.
     ///
     /// # Panics
-    /// In debug builds, when the index is not new; always, when the packet is shorter than its header.
+    /// When the packet is shorter than its header.
     pub fn rtp(
         &mut self,
         ssrc: u32,
@@ -116,14 +112,13 @@ impl Sealer {
         buffer: &mut Vec<u8>,
         start: usize,
         header: usize,
-    ) {
+    ) -> bool {
         // The same nonce over two packets would give away GCM's authentication key.
-        #[cfg(debug_assertions)]
-        assert!(
-            self.sealed.entry(ssrc).or_default().accept(index),
-            "(ssrc, index) is sealed once only"
-        );
+        if !self.used(ssrc).accept(index) {
+            return false;
+        }
         self.rtp.seal_rtp(ssrc, index, buffer, start, header);
+        true
     }
 
     /// Protects once more a packet that is, bit for bit, the one sealed under this index before.
@@ -135,7 +130,24 @@ impl Sealer {
         start: usize,
         header: usize,
     ) {
+        self.used(ssrc).accept(index);
         self.rtp.seal_rtp(ssrc, index, buffer, start, header);
+    }
+
+    /// The stream `ssrc` has ended: nothing is sealed for it any more.
+    pub(crate) fn forget(&mut self, ssrc: u32) {
+        self.sealed.retain(|(other, _)| *other != ssrc);
+    }
+
+    fn used(&mut self, ssrc: u32) -> &mut Window {
+        if self.sealed.get(self.last).is_none_or(|(other, _)| *other != ssrc) {
+            let found = self.sealed.binary_search_by_key(&ssrc, |(other, _)| *other);
+            self.last = found.unwrap_or_else(|at| {
+                self.sealed.insert(at, (ssrc, Window::default()));
+                at
+            });
+        }
+        &mut self.sealed[self.last].1
     }
 
     /// Protects the compound RTCP packet `buffer[start..]` in place and appends index and tag. Returns false, leaving
@@ -242,13 +254,48 @@ mod tests {
             for index in 0xfff0_u64..0x1_0010 {
                 let plain = packet(index as u16);
                 let mut sealed = plain.clone();
-                sealer.rtp(7, index, &mut sealed, 0, 12);
+                assert!(sealer.rtp(7, index, &mut sealed, 0, 12));
                 assert_ne!(sealed[12..plain.len()], plain[12..]);
                 assert_eq!(window.estimate(index as u16), index);
                 let end = opener.rtp(7, index, &mut sealed, 12).expect("opens");
                 assert!(window.accept(index));
                 assert_eq!(sealed[..end], plain);
             }
+        }
+    }
+
+    #[test]
+    fn an_index_is_sealed_once_in_any_build() {
+        for profile in PROFILES {
+            let mut sealer = Sealer::new(profile, &keys(profile)).unwrap();
+            let plain = packet(700);
+            let mut seal = |ssrc: u32, index: u64| {
+                let mut buffer = plain.clone();
+                let sealed = sealer.rtp(ssrc, index, &mut buffer, 0, 12);
+                assert_eq!(sealed, buffer != plain, "what is refused is left alone");
+                sealed
+            };
+            for (ssrc, index, expect) in [
+                (7, 700, true),
+                (7, 700, false),
+                (3, 700, true),
+                (7, 699, true),
+                (7, 699, false),
+                (9, 699, true),
+                (3, 700, false),
+                // Too old to tell.
+                (7, 188, false),
+                (7, 700 + 0x1_0000, true),
+            ] {
+                assert_eq!(seal(ssrc, index), expect, "{ssrc} {index}");
+            }
+            // What was only repeated is used up as well.
+            sealer.rtp_again(7, 70_000, &mut plain.clone(), 0, 12);
+            assert!(!sealer.rtp(7, 70_000, &mut plain.clone(), 0, 12));
+            assert_eq!(sealer.sealed.len(), 3);
+            sealer.forget(3);
+            assert!(sealer.rtp(9, 70_001, &mut plain.clone(), 0, 12));
+            assert_eq!(sealer.sealed.len(), 2);
         }
     }
 

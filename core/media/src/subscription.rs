@@ -40,7 +40,8 @@ pub(crate) struct Subscription {
     /// Highest extended sequence number of the current layer that was looked at.
     highest: u64,
     segments: Segments,
-    /// Extended sequence number of the next packet; starts below 2^16 as receivers assume.
+    /// Extended sequence number of the next packet, above all that were given or kept for late packets; starts below
+    /// 2^16 as receivers assume.
     next_out: u64,
     /// First number that may be sent again as it was: nothing in its header has changed since.
     plain_from: u64,
@@ -191,7 +192,9 @@ impl Subscription {
         if newest {
             self.highest = index;
             if stored.payload.is_empty() {
-                self.segments.skip(index);
+                // What is lost before it keeps its number, whatever begins next.
+                let next = self.segments.skip(index);
+                self.next_out = self.next_out.max(next.unwrap_or(0));
                 return Verdict::Skip;
             }
         }

@@ -11,8 +11,9 @@ use crate::layer::Anchor;
 use crate::rtcp::{Block, Blocks, Compound, NackPairs, Packet};
 use crate::srtp::OpenError;
 
-/// Most sequence numbers that may wait for a flush: a client cannot make the plane hold more.
-const ASKED_MAX: usize = 4_096;
+/// Most sequence numbers of one peer that may wait for a flush: a client cannot make the plane hold more, nor take the
+/// turn of the others. Half of what a layer's ring holds.
+const ASKED_MAX: usize = 256;
 /// A round trip above this is a receiver's mistake.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
@@ -83,12 +84,22 @@ impl Plane {
     /// A subscriber lost packets; they go out at the next flush.
     fn asked_again(&mut self, key: SubscriptionKey, pairs: NackPairs<'_>) {
         let Some(here) = self.subscriptions.get(key) else { return };
+        let Some(peer) = self.peers.get_mut(here.peer) else { return };
+        if peer.asked_before != self.flushes {
+            (peer.asked_before, peer.asked) = (self.flushes, 0);
+        }
         let (asked, counters) = (&mut self.asked, &mut self.counters);
         pairs.for_each(|sequence| {
             counters.nacks_received += 1;
-            if here.config.nack && asked.len() < ASKED_MAX {
-                asked.push((key, here.extended(sequence)));
+            if !here.config.nack {
+                return;
             }
+            if peer.asked == ASKED_MAX {
+                counters.dropped.retransmission_limit += 1;
+                return;
+            }
+            peer.asked += 1;
+            asked.push((key, here.extended(sequence)));
         });
     }
 
@@ -134,7 +145,7 @@ impl Plane {
         }
         let layer = here.layer().unwrap_or(here.target);
         if let Some(layer) = source.layers.get_mut(layer) {
-            layer.want_key_frame();
+            layer.broke();
             steer(&mut self.timers, source, here.publication, now);
         }
     }

@@ -5,11 +5,10 @@ use outlast_model::Time;
 
 use super::{Peer, Plane, Publication};
 use crate::batch::Batch;
-use crate::config::{Path, PublicationKey, SubscriptionKey};
+use crate::config::{PublicationKey, SubscriptionKey};
 use crate::counters::Counters;
 use crate::ring::Stored;
 use crate::rtp::{Outgoing, write_header};
-use crate::srtp::Sealer;
 use crate::subscription::{Renumbered, Resend, Subscription, Verdict};
 
 /// Encoders cut a frame into packets that differ by a byte or so; up to this many bytes of padding make them one GSO
@@ -20,6 +19,8 @@ const EVEN_MAX: usize = 4;
 #[derive(Clone, Copy)]
 pub(super) struct Staged {
     pub(super) layer: u8,
+    /// The layer's: numbers of another SSRC mean other packets.
+    pub(super) epoch: u32,
     /// Extended sequence number.
     pub(super) index: u64,
     /// Bytes that make it as long as its neighbours.
@@ -41,6 +42,7 @@ impl Plane {
     /// Forwards everything that was staged since the last flush, and answers retransmission requests.
     pub fn flush(&mut self, now: Time, out: &mut Batch) {
         self.now = self.now.max(now);
+        self.flushes += 1;
         let mut dirty = std::mem::take(&mut self.dirty);
         for publication in dirty.drain(..) {
             self.forward(now, publication, out);
@@ -105,10 +107,9 @@ impl Plane {
         let timestamp = stored.meta.timestamp.wrapping_add(shift);
         let numbers = Renumbered { index, timestamp, vp8 };
         let packet = Packet { pt, payload, padding: 0, stored, numbers, how };
-        if let Some(sent) = write(now, peer, here, &packet, out) {
+        if write(now, peer, here, &packet, &mut self.counters, out) {
             here.retransmitted += 1;
             self.counters.retransmitted += 1;
-            count(&mut self.counters, sent);
         }
     }
 }
@@ -125,7 +126,8 @@ struct Packet<'a> {
 
 impl Publication {
     fn stored(&self, staged: &Staged) -> Option<Stored<'_>> {
-        self.layers[usize::from(staged.layer)].ring.get(staged.index)
+        let layer = &self.layers[usize::from(staged.layer)];
+        layer.ring.get(staged.index).filter(|_| layer.epoch == staged.epoch)
     }
 
     fn timestamp(&self, staged: &Staged) -> Option<(u8, u32)> {
@@ -171,28 +173,23 @@ fn one(
     // Without a retransmission stream a packet must be repeatable from the ring alone.
     let padding = if here.numbered() { staged.padding } else { 0 };
     let packet = Packet { pt, payload, padding, stored, numbers, how: How::Fresh };
-    if let Some(sent) = write(now, peer, here, &packet, out) {
+    if write(now, peer, here, &packet, counters, out) {
         here.count(payload.len());
-        count(counters, sent);
     }
 }
 
-fn count(counters: &mut Counters, bytes: usize) {
-    counters.packets_out += 1;
-    counters.bytes_out += bytes as u64;
-}
-
-/// Writes one packet into the batch and seals it in place; returns its length. `None`, and nothing is written,
-/// without path and keys.
+/// Writes one packet into the batch and seals it in place. False, and nothing is written, without path and keys, or
+/// when its number is used up.
 fn write(
     now: Time,
     peer: &mut Peer,
     here: &mut Subscription,
     packet: &Packet<'_>,
+    counters: &mut Counters,
     out: &mut Batch,
-) -> Option<usize> {
-    let path: Path = peer.path?;
-    let sealer: &mut Sealer = peer.sealer.as_mut()?;
+) -> bool {
+    let Some(path) = peer.path else { return false };
+    let Some(sealer) = &mut peer.sealer else { return false };
     let Packet { stored, numbers, .. } = packet;
     let (pt, ssrc, index) = match packet.how {
         How::Fresh | How::Again => (packet.pt, here.ssrc, numbers.index),
@@ -230,7 +227,13 @@ fn write(
         descriptor.rewrite(&mut arena[payload..], numbers.vp8);
     }
     match packet.how {
-        How::Fresh | How::Rtx { .. } => sealer.rtp(ssrc, index, arena, start, header),
+        How::Fresh | How::Rtx { .. } => {
+            if !sealer.rtp(ssrc, index, arena, start, header) {
+                counters.dropped.number_used += 1;
+                arena.truncate(start);
+                return false;
+            }
+        }
         How::Again => sealer.rtp_again(ssrc, index, arena, start, header),
     }
     let length = arena.len() - start;
@@ -238,5 +241,7 @@ fn write(
         peer.log.record(now, length);
     }
     out.commit(path, start);
-    Some(length)
+    counters.packets_out += 1;
+    counters.bytes_out += length as u64;
+    true
 }

@@ -86,7 +86,9 @@ impl Plane {
                 self.keep(now, &arrival, &header, &extensions.passed, payload);
             }
             Role::Rtx { publication, layer } => {
-                let Some((original, payload)) = payload.split_first_chunk::<2>() else { return true };
+                let Some((original, payload)) = payload.split_first_chunk::<2>() else {
+                    return true;
+                };
                 let original = u16::from_be_bytes(*original);
                 if let Some(arrival) = self.repair(now, key, publication, layer, &header, original)
                 {
@@ -260,7 +262,9 @@ impl Plane {
         if here.staged.is_empty() {
             self.dirty.push(key);
         }
-        here.staged.push(Staged { layer: arrival.layer, index: arrival.index, padding: 0 });
+        let epoch = here.layers[usize::from(arrival.layer)].epoch;
+        let staged = Staged { layer: arrival.layer, epoch, index: arrival.index, padding: 0 };
+        here.staged.push(staged);
     }
 }
 
@@ -316,7 +320,7 @@ fn give_way(incoming: &mut Vec<Incoming>) -> bool {
 /// A gap that retransmission will not fill: a key frame must.
 fn lost(timers: &mut Timers, here: &mut Publication, arrival: &Arrival, now: Time) {
     if here.kind == Kind::Video && !here.subscriptions.is_empty() {
-        here.layers[usize::from(arrival.layer)].want_key_frame();
+        here.layers[usize::from(arrival.layer)].broke();
         steer(timers, here, arrival.publication, now);
     }
 }

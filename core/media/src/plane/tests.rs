@@ -8,6 +8,8 @@ use crate::rtp::Header;
 use crate::srtp::{MasterKey, SrtpProfile};
 use proptest::prelude::*;
 
+mod streams;
+
 const OPUS: u8 = 111;
 const RED: u8 = 63;
 
@@ -95,13 +97,36 @@ impl Scene {
         self.plane.wake(self.now, &mut self.batch, &mut self.events);
     }
 
+    /// `client` asks for packets of our stream `ssrc` again.
+    fn ask(&mut self, client: &mut Client, ssrc: u32, sequences: impl Iterator<Item = u16>) {
+        let mut compound = Vec::new();
+        rtcp::write_nack(&mut compound, 9, ssrc, sequences);
+        assert!(client.sealer.rtcp(&mut compound, 0));
+        self.plane.receive(self.now, client.peer, &mut compound);
+    }
+
+    /// Media (or all else) that went to client `number`, as it is on the wire.
+    fn datagrams(&self, number: u8, media: bool) -> Vec<Vec<u8>> {
+        let runs = self.batch.runs().filter(|run| run.path == path(number));
+        let datagrams = runs.flat_map(|run| run.bytes.chunks(run.segment));
+        datagrams
+            .filter(|datagram| (192..=223).contains(&datagram[1]) != media)
+            .map(<[u8]>::to_vec)
+            .collect()
+    }
+
+    /// SSRC and number of the media that went to client `number`; the batch is emptied.
+    fn sent(&mut self, number: u8) -> Vec<(u32, u16)> {
+        let header = |datagram: &Vec<u8>| Header::parse(datagram).expect("a header");
+        let sent = self.datagrams(number, true);
+        self.batch.clear();
+        sent.iter().map(header).map(|header| (header.ssrc, header.sequence)).collect()
+    }
+
     /// Payloads of the media that went to client `number`; the batch is emptied.
     fn heard(&mut self, client: &Client, number: u8) -> Vec<Vec<u8>> {
         let mut heard = Vec::new();
-        let runs = self.batch.runs().filter(|run| run.path == path(number));
-        let datagrams = runs.flat_map(|run| run.bytes.chunks(run.segment));
-        for datagram in datagrams.filter(|datagram| !(192..=223).contains(&datagram[1])) {
-            let mut packet = datagram.to_vec();
+        for mut packet in self.datagrams(number, true) {
             let header = Header::parse(&packet).expect("a header");
             let index = header.sequence.into();
             let end = client.opener.rtp(header.ssrc, index, &mut packet, header.length);
@@ -236,25 +261,38 @@ fn an_unauthentic_packet_teaches_nothing() {
 }
 
 #[test]
-fn a_subscriber_cannot_ask_for_more_than_a_flush_holds() {
+fn one_peer_asks_for_256_packets_a_flush_and_takes_nobodys_turn() {
     let mut scene = scene();
     let mut alice = scene.join(1);
     let mut bob = scene.join(2);
+    let mut carol = scene.join(3);
     let microphone = scene.microphone(&alice);
     let config = SubscriptionConfig { pt_map: vec![(OPUS, 96)], nack: true, ..Default::default() };
     let subscription = scene.plane.subscribe(scene.now, bob.peer, microphone, config);
     let (ssrc, _) = scene.plane.subscription_ssrcs(subscription);
-    scene.speak(&mut alice, 127);
-    for _ in 0..100 {
-        let mut compound = Vec::new();
-        rtcp::write_nack(&mut compound, 9, ssrc, 0..1_000);
-        assert!(bob.sealer.rtcp(&mut compound, 0));
-        scene.plane.receive(scene.now, bob.peer, &mut compound);
+    let config = SubscriptionConfig { pt_map: vec![(OPUS, 96)], nack: true, ..Default::default() };
+    let other = scene.plane.subscribe(scene.now, carol.peer, microphone, config);
+    let (other, _) = scene.plane.subscription_ssrcs(other);
+    for _ in 0..20 {
+        scene.speak(&mut alice, 127);
     }
-    assert!(scene.plane.asked.len() <= 4_096);
-    assert_eq!(scene.plane.counters().nacks_received, 100_000);
-    scene.tick();
-    assert!(scene.plane.asked.is_empty());
+    let numbers: Vec<u16> = scene.sent(3).into_iter().map(|(_, sequence)| sequence).collect();
+    assert_eq!(numbers.len(), 20);
+    for round in 1..=3 {
+        for _ in 0..100 {
+            scene.ask(&mut bob, ssrc, 0..1_000);
+        }
+        scene.ask(&mut carol, other, numbers[5..15].iter().copied());
+        assert_eq!(scene.plane.asked.len(), 256 + 10);
+        let counters = scene.plane.counters();
+        assert_eq!(counters.nacks_received, round * 100_010);
+        assert_eq!(counters.dropped.retransmission_limit, round * (100_000 - 256));
+        scene.now = scene.now + Duration::from_millis(20);
+        scene.tick();
+        assert!(scene.plane.asked.is_empty());
+        let again: Vec<u16> = scene.sent(3).into_iter().map(|(_, sequence)| sequence).collect();
+        assert_eq!(again, numbers[5..15]);
+    }
 }
 
 proptest! {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use outlast_model::Time;
 
-use super::{Peer, Plane, steer};
+use super::{Peer, Plane, Publication, steer};
 use crate::batch::Batch;
 use crate::config::{CNAME, Kind, PeerKey, PlaneEvent, PublicationKey};
+use crate::counters::Counters;
 use crate::incoming::Role;
-use crate::layer::{Layer, choose};
+use crate::layer::{KEY_FRAME_SPACING, Layer, ask, choose, needs_key_frame};
 use crate::rtcp::{
     BLOCKS_MAX, SenderReport, write_nack, write_pli, write_receiver_report, write_sender_report,
 };
@@ -65,7 +66,7 @@ impl Plane {
                 && here.kind == Kind::Video
                 && !here.subscriptions.is_empty()
             {
-                here.layers[usize::from(layer)].want_key_frame();
+                here.layers[usize::from(layer)].broke();
                 steer(&mut self.timers, here, publication, now);
             }
         }
@@ -158,6 +159,7 @@ impl Plane {
         source.steer_at = None;
         for layer in &mut source.layers {
             layer.active &= !layer.silent(now);
+            layer.count_need();
         }
         if source.kind != Kind::Video || source.subscriptions.is_empty() || source.muted {
             return;
@@ -173,22 +175,23 @@ impl Plane {
             // A shared screen that stands still is silent on all layers: who joins then needs a key frame too.
             let waits =
                 if any_active { here.layer() != Some(target) } else { here.layer().is_none() };
-            if waits && here.wanted.enabled && reachable && source.layers[target].heard.is_some() {
-                source.layers[target].want_key_frame();
+            if !here.wanted.enabled || !reachable {
+                continue;
+            }
+            let seen = here.layer().and_then(|layer| source.layers.get_mut(layer));
+            let blind = seen.as_ref().is_none_or(|layer| !layer.active);
+            seen.into_iter().for_each(Layer::seen);
+            if waits && source.layers[target].heard.is_some() {
+                source.layers[target].awaited(blind);
                 anyone_waits = true;
             }
         }
-        let mut next = now + STEER_EVERY;
-        if let Some(publisher) = self.peers.get_mut(source.peer) {
-            let start = out.arena().len();
-            for layer in &mut source.layers {
-                let (asked, again) = ask(now, publisher, layer, out);
-                self.counters.plis_sent += u64::from(asked);
-                next = again.map_or(next, |again| next.min(again));
-            }
-            self.counters.rtcp_out += seal(publisher, out, start);
-        }
-        if any_active || anyone_waits {
+        let again = match self.peers.get_mut(source.peer) {
+            Some(publisher) => ask_for_key_frame(now, publisher, source, &mut self.counters, out),
+            None => None,
+        };
+        let regular = (any_active || anyone_waits).then_some(now + STEER_EVERY);
+        if let Some(next) = again.into_iter().chain(regular).min() {
             steer(&mut self.timers, source, key, next);
         }
     }
@@ -224,18 +227,29 @@ impl Plane {
     }
 }
 
-/// Asks for a key frame of `layer` if one is wanted and may be asked for; says whether it did, and when to try again.
-fn ask(now: Time, publisher: &Peer, layer: &mut Layer, out: &mut Batch) -> (bool, Option<Time>) {
-    let (Some(due), Some(ssrc)) = (layer.ask_at(), layer.ssrc) else { return (false, None) };
-    if due > now {
-        return (false, Some(due));
+/// Asks for the key frame that is needed most, if the last request was long enough ago; returns when to ask for what
+/// remains.
+fn ask_for_key_frame(
+    now: Time,
+    publisher: &mut Peer,
+    source: &mut Publication,
+    counters: &mut Counters,
+    out: &mut Batch,
+) -> Option<Time> {
+    if !publisher.reachable() || !needs_key_frame(&source.layers) {
+        return None;
     }
-    if layer.heard.is_none() || !publisher.reachable() {
-        return (false, None);
+    let due = source.key_frame_asked.map_or(now, |asked| asked + KEY_FRAME_SPACING);
+    if now < due {
+        return Some(due);
     }
+    let (ssrc, left) = ask(&mut source.layers)?;
+    let start = out.arena().len();
     write_pli(out.arena(), publisher.ssrc, ssrc);
-    layer.asked(now);
-    (true, None)
+    counters.plis_sent += 1;
+    counters.rtcp_out += seal(publisher, out, start);
+    source.key_frame_asked = Some(now);
+    left.then_some(now + KEY_FRAME_SPACING)
 }
 
 /// Seals the compound that began at `start` and makes it a datagram; returns how many that were. Nothing remains of

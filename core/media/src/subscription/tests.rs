@@ -5,7 +5,9 @@ use crate::codec::vp8::Descriptor;
 use crate::config::LayerConfig;
 use crate::ring::Meta;
 use crate::rtp::Passed;
+use proptest::prelude::*;
 use slotmap::Key;
+use std::collections::BTreeMap;
 
 struct Scene {
     subscription: Subscription,
@@ -100,6 +102,27 @@ fn padding_leaves_no_gap_unless_it_is_late() {
     assert_eq!(scene.subscription.find(FIRST + 2).map(|found| found.2), Some(14));
     assert_eq!(scene.subscription.find(FIRST).map(|found| found.2), Some(10));
     assert_eq!(scene.subscription.find(FIRST + 4), None);
+}
+
+#[test]
+fn a_number_kept_for_a_lost_packet_is_not_given_to_a_key_frame() {
+    for pause in [false, true] {
+        let mut scene = scene();
+        scene.see(0, 100, 1_000, true);
+        assert_eq!(scene.see(0, 109, 4_000, false), Some((9, 4_000)));
+        // 110 is lost, and keeps number 10.
+        assert_eq!(scene.pad(0, 111), Verdict::Skip);
+        let layer = if pause {
+            scene.subscription.pause();
+            0
+        } else {
+            scene.subscription.target = 1;
+            1
+        };
+        assert_eq!(scene.see(layer, 900, 90_000, true).map(|seen| seen.0), Some(11));
+        assert_eq!(scene.see(0, 110, 4_000, false), Some((10, 4_000)));
+        assert_eq!(scene.see(layer, 901, 90_000, false).map(|seen| seen.0), Some(12));
+    }
 }
 
 #[test]
@@ -228,4 +251,100 @@ fn resends_are_spaced_and_bounded() {
         subscription.count(1_000);
     }
     assert_eq!(subscription.may_resend(later, 500, 1_000), Resend::Yes);
+}
+
+/// What may happen to a subscription.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The publisher sends on a layer, after losing `lost` packets on the way.
+    Send {
+        layer: usize,
+        lost: u64,
+        key: bool,
+        padding: bool,
+    },
+    /// One of the lost arrives after all.
+    Late {
+        which: prop::sample::Index,
+        key: bool,
+        padding: bool,
+    },
+    /// The layer is to be switched.
+    Target(usize),
+    /// Muted, unsubscribed for a while, or without a path.
+    Pause,
+    /// Another SSRC takes the layer over.
+    StartOver(usize),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let lost = prop_oneof![5 => Just(0), 2 => 1u64..4, 1 => 1u64..40];
+    let send = (0usize..2, lost, prop::bool::weighted(0.2), prop::bool::weighted(0.3));
+    let late = (any::<prop::sample::Index>(), prop::bool::weighted(0.2), prop::bool::weighted(0.3));
+    let step = prop_oneof![
+        12 => send.prop_map(|(layer, lost, key, padding)| Step::Send { layer, lost, key, padding }),
+        5 => late.prop_map(|(which, key, padding)| Step::Late { which, key, padding }),
+        2 => (0usize..2).prop_map(Step::Target),
+        1 => Just(Step::Pause),
+        1 => (0usize..2).prop_map(Step::StartOver),
+        1 => (0u64..50).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..250)
+}
+
+/// A packet as the publisher knows it: layer, epoch, number.
+type Name = (usize, u32, u64);
+
+impl Scene {
+    /// Lets `name` arrive; what was given before is in `given`.
+    fn arrive(
+        &mut self,
+        given: &mut BTreeMap<u64, Name>,
+        name: Name,
+        (key, padding): (bool, bool),
+    ) -> Result<(), TestCaseError> {
+        let payload: &[u8] = if padding { &[] } else { &[0; 9] };
+        let verdict = self.packet(name.0, name.2, 0, key && !padding, payload);
+        let Verdict::Forward(numbers) = verdict else { return Ok(()) };
+        let before = given.insert(numbers.index, name);
+        prop_assert_eq!(before, None, "{} is given to {:?} as well", numbers.index, name);
+        let found = self.subscription.find(numbers.index);
+        prop_assert_eq!(found.map(|found| (found.0, found.1, found.2)), Some(name));
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_number_is_given_to_two_packets(steps in steps()) {
+        let mut scene = scene();
+        let mut given = BTreeMap::new();
+        let mut next = [100u64, 60_000];
+        let mut missing: Vec<(usize, u64)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Send { layer, lost, key, padding } => {
+                    missing.extend((0..lost).map(|more| (layer, next[layer] + more)));
+                    next[layer] += lost + 1;
+                    let name = (layer, scene.layers[layer].epoch, next[layer] - 1);
+                    scene.arrive(&mut given, name, (key, padding))?;
+                }
+                Step::Late { which, key, padding } if !missing.is_empty() => {
+                    let (layer, index) = missing.swap_remove(which.index(missing.len()));
+                    let name = (layer, scene.layers[layer].epoch, index);
+                    scene.arrive(&mut given, name, (key, padding))?;
+                }
+                Step::Late { .. } => (),
+                Step::Target(layer) => scene.subscription.target = layer,
+                Step::Pause => scene.subscription.pause(),
+                Step::StartOver(layer) => {
+                    scene.layers[layer].start_over(7);
+                    missing.retain(|(other, _)| *other != layer);
+                    next[layer] = next[layer].saturating_sub(50);
+                }
+                Step::Wait(millis) => scene.wait(millis),
+            }
+        }
+    }
 }

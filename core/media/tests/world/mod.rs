@@ -219,7 +219,10 @@ impl World {
         for event in events {
             match event {
                 TransportEvent::Keys(keys) => self.plane.set_keys(peer, keys).expect("valid"),
-                TransportEvent::Path(path) => self.plane.set_path(peer, Some(path)),
+                TransportEvent::Nominated(path) => {
+                    self.clients[at].transport.set_path(Some(path));
+                    self.plane.set_path(peer, Some(path));
+                }
                 TransportEvent::Closed => panic!("the transport failed"),
                 _ => (),
             }
