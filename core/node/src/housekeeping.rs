@@ -92,10 +92,25 @@ impl Shard {
             None if silent => self.media_lost(now, key, out),
             None => {
                 self.confirm_published(now, key, out);
+                self.nudge(now, key, out);
                 self.refresh_token(now, key, out);
                 self.late_tracks(now, key, out);
             }
         }
+    }
+
+    /// Rust-core SDKs hold their pings back until a resume is complete, three seconds later, while the timer that takes a
+    /// silent server for lost is running already: without a word from us, whichever of the two is first decides whether
+    /// they keep their media or start anew.
+    fn nudge(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if participant.nudge_at.is_none_or(|at| at > now) {
+            return;
+        }
+        participant.nudge_at = Some(now + self.config.ping_interval);
+        let room = Some(self.room_info(self.participants[key].room));
+        let update = signal_response::Message::RoomUpdate(proto::RoomUpdate { room });
+        self.tell(key, update, out);
     }
 
     /// Binds what no name brought together, and drops announcements that no section has followed.

@@ -195,6 +195,7 @@ impl Shard {
             joined_at: now,
             lost_at: None,
             refresh_at: now,
+            nudge_at: None,
             peer,
             link: None,
             negotiation: Negotiation {
@@ -280,6 +281,7 @@ impl Shard {
             link.transport.renew_consent(now);
         }
         participant.refresh_at = now;
+        participant.nudge_at = Some(now + self.config.ping_interval);
         // An offer that was lost with the old socket will not come.
         participant.negotiation.asked = false;
         let last_message_seq = participant.data_sequence;

@@ -52,6 +52,8 @@ pub(crate) struct Participant {
     /// When signalling or media was lost; cleared by a resume.
     pub(crate) lost_at: Option<Time>,
     pub(crate) refresh_at: Time,
+    /// When a client that has resumed and does not ping yet is sent something.
+    pub(crate) nudge_at: Option<Time>,
     pub(crate) peer: PeerKey,
     pub(crate) link: Option<Link>,
     pub(crate) negotiation: Negotiation,

@@ -48,8 +48,12 @@ impl Shard {
                 self.subscription_permission(key, request, out);
             }
             Request::Leave(_) => self.remove(key, DisconnectReason::ClientInitiated, out),
-            Request::Ping(_) => self.tell(key, Message::Pong(millis(self.unix(now))), out),
+            Request::Ping(_) => {
+                self.participants[key].nudge_at = None;
+                self.tell(key, Message::Pong(millis(self.unix(now))), out);
+            }
             Request::PingReq(ping) => {
+                self.participants[key].nudge_at = None;
                 let timestamp = millis(self.unix(now));
                 let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp };
                 self.tell(key, Message::PongResp(pong), out);

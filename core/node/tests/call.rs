@@ -485,7 +485,9 @@ fn data_tracks_are_listed_and_their_frames_relayed_under_the_subscribers_handle(
     let update = proto::UpdateDataSubscription { updates: vec![update] };
     world.signal(bob, Request::UpdateDataSubscription(update));
     let handle = world.clients[bob].inbox.iter().find_map(|message| match message {
-        Message::DataTrackSubscriberHandles(handles) => handles.sub_handles.clone().into_keys().next(),
+        Message::DataTrackSubscriberHandles(handles) => {
+            handles.sub_handles.clone().into_keys().next()
+        }
         _ => None,
     });
     let handle = u16::try_from(handle.expect("a handle")).expect("16 bits").to_be_bytes();
@@ -564,4 +566,25 @@ fn an_attribute_may_be_replaced_by_one_as_large() {
     }
     let last = world.clients[alice].updates().pop().expect("told");
     assert!(last.attributes["big"].starts_with('b'));
+}
+
+#[test]
+fn a_client_that_resumed_hears_something_within_each_ping_timeout() {
+    let (mut world, alice, _) = two();
+    let (sid, session) = (world.clients[alice].sid(), world.clients[alice].session);
+    world.command(Command::Closed { session });
+    let resumed = world.resume(alice, &sid);
+    for _ in 0..5 {
+        let before = world.clients[resumed].inbox.len();
+        world.run(Duration::from_millis(1500));
+        assert!(world.clients[resumed].inbox.len() > before, "silent for half a ping timeout");
+    }
+    world.signal(resumed, Request::PingReq(proto::Ping::default()));
+    let before = world.clients[resumed].inbox.len();
+    world.run(Duration::from_secs(4));
+    assert_eq!(
+        world.clients[resumed].inbox.len(),
+        before,
+        "its own pings keep it alive from now on"
+    );
 }
