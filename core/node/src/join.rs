@@ -26,10 +26,12 @@ use crate::{
 
 /// Why a client may not come in: HTTP status and text. 5xx is our trouble and is tried again; SDKs end the session
 /// for good on 401, 403 and 404.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    status: u16,
-    text: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// For a developer.
+    pub text: String,
 }
 
 impl Refusal {
@@ -52,7 +54,7 @@ impl Shard {
     }
 
     fn join_fresh(&mut self, now: Time, join: Join, out: &mut Out) -> Result<(), Refusal> {
-        check(&join)?;
+        check_join(&join.claims, &join.request)?;
         if self.drain.is_some() {
             return Err(Refusal::new(503, "this node is draining"));
         }
@@ -203,8 +205,6 @@ impl Shard {
                 ..Negotiation::default()
             },
             tracks: Vec::new(),
-            confirms_at: None,
-            unconfirmed: Vec::new(),
             subscriptions: std::collections::BTreeMap::new(),
             declined: std::collections::BTreeMap::new(),
             audience: None,
@@ -262,7 +262,7 @@ impl Shard {
 
     /// Gives a participant its new socket; whoever is not held here is told to join anew.
     fn resume(&mut self, now: Time, join: &Join, out: &mut Out) -> Result<(), Refusal> {
-        check(join)?;
+        check_join(&join.claims, &join.request)?;
         let session = join.session;
         out.told.push(Told::Admitted { session });
         let Some(key) = self.resumable(join) else {
@@ -334,9 +334,11 @@ impl Shard {
     }
 }
 
-/// What must hold of every join, whatever the room.
-fn check(join: &Join) -> Result<(), Refusal> {
-    let claims = &join.claims;
+/// Checks what must hold of every join, whatever the room; `/rtc/v1/validate` asks the same without joining.
+///
+/// # Errors
+/// The token grants too little (401), or names and sizes are out of bounds (400).
+pub fn check_join(claims: &Claims, request: &proto::JoinRequest) -> Result<(), Refusal> {
     if !claims.video.room_join {
         return Err(Refusal::new(401, "the token does not grant roomJoin"));
     }
@@ -350,7 +352,6 @@ fn check(join: &Join) -> Result<(), Refusal> {
             return Err(Refusal::new(400, text));
         }
     }
-    let request = &join.request;
     let changes = !request.metadata.is_empty() || !request.participant_attributes.is_empty();
     if changes && !claims.video.may_update_own_metadata() {
         return Err(Refusal::new(401, "the token does not grant canUpdateOwnMetadata"));

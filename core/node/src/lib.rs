@@ -24,6 +24,7 @@ mod signal;
 mod subscribe;
 
 pub use door::{ApiError, ApiRequest, Command, Join, Out, ShardConfig, ShardStats, Told};
+pub use join::{Refusal, check_join};
 pub use shard::Shard;
 
 use outlast_model::RoomName;

@@ -58,9 +58,6 @@ pub(crate) struct Participant {
     pub(crate) link: Option<Link>,
     pub(crate) negotiation: Negotiation,
     pub(crate) tracks: Vec<Track>,
-    /// From when on announced tracks are confirmed at once; `None` until the transport is up.
-    pub(crate) confirms_at: Option<Time>,
-    pub(crate) unconfirmed: Vec<proto::TrackPublishedResponse>,
     pub(crate) subscriptions: BTreeMap<TrackSid, Subscription>,
     /// Tracks that the client asked not to receive, though it subscribes automatically.
     pub(crate) declined: BTreeMap<TrackSid, ()>,

@@ -1,10 +1,8 @@
 //! Publishing: `add_track` meets its media section, in either order, and the track is told to the others.
 
-use std::time::Duration;
-
 use outlast_livekit as proto;
 use outlast_media::{CodecSpec, Kind, LayerConfig, MediaCodec, PublicationConfig};
-use outlast_model::{Time, TrackSid};
+use outlast_model::TrackSid;
 use outlast_sdp::{Codec, Section, SectionKind, choose::CodecPolicy};
 use proto::{
     AudioTrackFeature, TrackSource, TrackType, request_response::Reason, signal_response::Message,
@@ -19,9 +17,6 @@ use crate::{
     },
     shard::Shard,
 };
-
-/// How long after our end of the transport the client's is up as well: its last flight has to come back.
-const CONFIRM_AFTER: Duration = Duration::from_millis(50);
 
 impl Shard {
     /// Announces a track: answered at once, shown to others when its section is negotiated.
@@ -63,37 +58,9 @@ impl Shard {
             live: false,
             heard: false,
         });
-        self.tell_published(key, response, out);
+        self.tell(key, Message::TrackPublished(response), out);
         self.bind_parked(key, false);
         self.settle_tracks(key, out);
-    }
-
-    /// Confirms an announced track; before the client's transport is up the confirmation waits for it. A JS client that
-    /// has republished everything before its peer connection is connected sleeps two seconds before it shows what it
-    /// receives; one whose peer connection came first does not.
-    fn tell_published(
-        &mut self,
-        key: ParticipantKey,
-        response: proto::TrackPublishedResponse,
-        out: &mut Out,
-    ) {
-        let Some(participant) = self.participants.get_mut(key) else { return };
-        if participant.confirms_at.is_some_and(|at| at <= self.clock) {
-            self.tell(key, Message::TrackPublished(response), out);
-        } else {
-            participant.unconfirmed.push(response);
-        }
-    }
-
-    /// Sends the confirmations that have waited.
-    pub(crate) fn confirm_published(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
-        let Some(participant) = self.participants.get_mut(key) else { return };
-        if participant.confirms_at.is_none_or(|at| at > now) {
-            return;
-        }
-        for response in std::mem::take(&mut participant.unconfirmed) {
-            self.tell(key, Message::TrackPublished(response), out);
-        }
     }
 
     /// How to answer a sending section: by what its `add_track`, if it has come, asked for.
@@ -179,14 +146,12 @@ impl Shard {
     }
 
     /// ICE and DTLS are up: the participant is active.
-    pub(crate) fn connected(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+    pub(crate) fn connected(&mut self, key: ParticipantKey, out: &mut Out) {
         let Some(participant) = self.participants.get_mut(key) else { return };
         let Some(link) = &mut participant.link else { return };
         if std::mem::replace(&mut link.connected, true) {
             return;
         }
-        participant.confirms_at = Some(now + CONFIRM_AFTER);
-        self.housekeeping_at = self.housekeeping_at.min(now + CONFIRM_AFTER);
         self.announce(key, Reach::All, out);
         self.settle_tracks(key, out);
     }

@@ -299,7 +299,7 @@ impl Shard {
             }
             TransportEvent::Validated(path) => self.validated(key, path),
             TransportEvent::Nominated(path) => self.set_path(key, Some(path)),
-            TransportEvent::Connected => self.connected(now, key, out),
+            TransportEvent::Connected => self.connected(key, out),
             TransportEvent::ChannelOpen(channel, label) => {
                 participant.channels.opened(channel, &label);
                 if participant.channels.reliable == Some(channel) {

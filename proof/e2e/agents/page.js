@@ -17,6 +17,7 @@ let room;
 let audio;
 const sent = new Map(); // our name -> LocalTrackPublication's track
 const streams = new Map(); // identity/source -> Stream
+const elements = new Map(); // remote track -> what plays it
 
 class Stream {
   constructor() {
@@ -71,11 +72,20 @@ const streamKey = (who, publication) => {
   return `${who.identity}/${plain ? source : publication.trackName}`;
 };
 
+function play(track) {
+  const element = elements.get(track) ?? document.createElement(track.kind);
+  element.width = 160;
+  elements.set(track, element);
+  document.body.append(track.attach(element));
+}
+
 function subscribed() {
   const byTrack = new Map();
   for (const who of room?.remoteParticipants.values() ?? []) {
     for (const publication of who.trackPublications.values()) {
       const id = publication.track?.mediaStreamTrack.id;
+      // At a rejoin livekit-client 2.23 may detach a new track while it lets go of the old ones.
+      if (id && publication.track.attachedElements.length === 0) play(publication.track);
       if (id) byTrack.set(id, streamKey(who, publication));
     }
   }
@@ -123,13 +133,13 @@ function listen() {
     tellEvent('participant_disconnected', { identity: who.identity, sid: who.sid }),
   );
   room.on(RoomEvent.TrackSubscribed, (track, publication, who) => {
-    const element = track.attach();
-    element.width = 160;
-    document.body.append(element);
+    play(track);
     tellEvent('track_subscribed', { stream: streamKey(who, publication) });
   });
   room.on(RoomEvent.TrackUnsubscribed, (track, publication, who) => {
-    for (const element of track.detach()) element.remove();
+    track.detach();
+    elements.get(track)?.remove();
+    elements.delete(track);
     tellEvent('track_unsubscribed', { stream: streamKey(who, publication) });
   });
   room.on(RoomEvent.TrackMuted, (publication, who) =>
@@ -162,7 +172,8 @@ function theirs(stream) {
 
 // A steady tone as a media stream track.
 function tone(hertz) {
-  audio ??= new AudioContext();
+  // Rendered to no device: it shares none with the sound that is received, whose playing it would disturb.
+  audio ??= new AudioContext({ sinkId: { type: 'none' } });
   const oscillator = audio.createOscillator();
   oscillator.frequency.value = hertz;
   const gain = audio.createGain();
@@ -306,6 +317,7 @@ window.actions = {
       report[key] = {
         arrivals: stream.arrivals.filter((at) => at >= since),
         total: stream.arrivals.length,
+        packets: stream.counters.packetsReceived ?? 0,
         sizes: stream.sizes.filter((size) => size[3] >= since),
         at: now(),
       };

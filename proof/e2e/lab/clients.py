@@ -22,6 +22,7 @@ class StreamView:
     hue: int  # U plane of the last picture (Python)
     hertz: float  # loudest frequency heard last (Python)
     loud_at: float  # when something above silence was heard last (Python)
+    packets: int  # RTP packets of the present track (Chromium)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Client:
                 stream.get("hue", 0),
                 stream.get("hertz", 0.0),
                 stream.get("loud_at", 0.0),
+                stream.get("packets", 0),
             )
             for key, stream in raw["streams"].items()
         }

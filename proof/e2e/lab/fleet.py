@@ -189,9 +189,7 @@ class Fleet:
         context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
         context.load_cert_chain(pki / f"{name}.pem", pki / f"{name}.key")
         url = f"https://{server.address}:{server.public}/debug/panic/{identity}"
-        async with self._http.post(
-            url, ssl=context, server_hostname="outlast-cluster"
-        ) as response:
+        async with self._http.post(url, ssl=context, server_hostname="outlast-cluster") as response:
             return response.status
 
     async def heal(self) -> None:

@@ -78,7 +78,9 @@ def silence(clients: Sequence[Client], looks: Sequence[Look]) -> str | None:
             elif view is None:
                 state = "not subscribed"
             else:
-                state = f"{view.total} arrivals, {len(view.arrivals)} in 2 s"
+                state = (
+                    f"{view.total} arrivals, {len(view.arrivals)} in 2 s, {view.packets} packets"
+                )
             silent.append(f"{client.identity} <- {stream} ({state})")
     return f"silent: {', '.join(silent)}" if silent else None
 

@@ -3,9 +3,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, StatusCode, header, request::Parts};
 use outlast_livekit::JoinRequest;
-use outlast_model::{Generation, NAME_CHARS_MAX};
+use outlast_model::Generation;
+use outlast_node_core::check_join;
 use outlast_token::{ApiKeys, Claims};
 
 use crate::{join_request, query::parameter, refusal::Refusal};
@@ -36,18 +37,16 @@ pub(crate) fn admit(
     let claims = keys
         .verify(&token, unix_now)
         .map_err(|error| Refusal::unauthorized(format!("invalid token: {error}")))?;
-    check_claims(&claims)?;
     let request = parameter(query, "join_request")
         .filter(|text| !text.is_empty())
         .ok_or_else(|| Refusal::bad("join_request is required"))
         .and_then(|text| {
             join_request::decode(&text).map_err(|error| Refusal::bad(error.to_string()))
         })?;
-    let asks = !request.metadata.is_empty() || !request.participant_attributes.is_empty();
-    if asks && !claims.video.may_update_own_metadata() {
-        let text = "the token does not grant canUpdateOwnMetadata";
-        return Err(Refusal::unauthorized(text));
-    }
+    check_join(&claims, &request).map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Refusal::new(status, refusal.text)
+    })?;
     Ok(Admission {
         claims,
         request,
@@ -63,30 +62,6 @@ pub(crate) fn admit(
 pub(crate) fn generation(headers: &HeaderMap) -> Result<Generation, Refusal> {
     let Some(text) = text_of(headers, GENERATION) else { return Ok(Generation(0)) };
     text.parse().map(Generation).map_err(|_| Refusal::bad(format!("{GENERATION} is no number")))
-}
-
-fn check_claims(claims: &Claims) -> Result<(), Refusal> {
-    if !claims.video.room_join {
-        return Err(Refusal::unauthorized("the token does not grant roomJoin"));
-    }
-    for (what, text) in
-        [("room", claims.video.room.as_str()), ("identity", claims.identity.as_str())]
-    {
-        if text.is_empty() {
-            return Err(Refusal::bad(format!("the token names no {what}")));
-        }
-    }
-    for (what, text) in [
-        ("room", claims.video.room.as_str()),
-        ("identity", claims.identity.as_str()),
-        ("name", claims.name.as_str()),
-    ] {
-        if text.chars().count() > NAME_CHARS_MAX {
-            let text = format!("the token's {what} is longer than {NAME_CHARS_MAX} characters");
-            return Err(Refusal::bad(text));
-        }
-    }
-    Ok(())
 }
 
 /// The header first; the query only without one (browsers cannot set headers on a WebSocket).
@@ -109,7 +84,7 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use base64::{Engine, engine::general_purpose::URL_SAFE};
-    use http::{Request, StatusCode};
+    use http::Request;
     use outlast_livekit::Message as _;
     use outlast_token::VideoGrant;
 
