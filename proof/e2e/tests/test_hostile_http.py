@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from livekit.protocol import rtc
@@ -186,16 +187,20 @@ async def test_empty_messages_and_oversized_frames(party: Party, target: Target)
                     token = party.token(f"mallory{number}")
                     async with wire.socket(token, wrapped(join_request())) as socket:
                         assert (await first_answers(socket))[0].WhichOneof("message") == "join"
-                        await socket.send_bytes(empty_messages(size))
+                        try:
+                            await socket.send_bytes(empty_messages(size))
+                        except ConnectionError:
+                            continue  # refused by its header already: the socket is gone
                         if isinstance(target, Fleet) and size > 1 << 20:
                             over, code = await ended(socket)
-                            assert over and code in (1008, 1009), f"close code {code}"
+                            assert over and code in (1006, 1008, 1009), f"close code {code}"
             # Garbage is no message: the session may end, nothing else.
             for garbage in (b"", b"\xff" * 1000, b"\x08", bytes(range(256)) * 64):
                 async with wire.socket(party.token("eve"), wrapped(join_request())) as socket:
                     assert (await first_answers(socket))[0].WhichOneof("message") == "join"
-                    await socket.send_bytes(garbage)
-                    await socket.send_str("{not json")
+                    with suppress(ConnectionError):
+                        await socket.send_bytes(garbage)
+                        await socket.send_str("{not json")
                     await asyncio.sleep(0.1)
     await _unharmed(call, start)
 
