@@ -1,8 +1,9 @@
-//! One participant's ICE-lite, DTLS and SCTP, and the only place that names str0m. No media is declared to it: SRTP
+//! One participant's ICE-lite, DTLS and SCTP, and, with `transport/dtls.rs`, the only place that names str0m. No media is declared to it: SRTP
 //! keys are tapped from its DTLS provider, and the packet plane does the rest (docs/adr/0001).
 
+mod dtls;
+
 use std::{
-    cell::RefCell,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -13,18 +14,12 @@ use str0m::{
     Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
     channel::ChannelId,
     config::{CryptoProvider, DtlsCert, Fingerprint},
-    crypto::{
-        CryptoError,
-        dtls::{
-            DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
-            SrtpProfile as WireProfile,
-        },
-    },
     net::{Protocol, Receive},
 };
 
+use self::dtls::TapProvider;
 use crate::{
-    Batch, MasterKey, Path, SrtpKeys, SrtpProfile,
+    Batch, Path, SrtpKeys,
     stun::{self, Class},
 };
 
@@ -62,16 +57,8 @@ impl TransportContext {
             .expect("the aws-lc-rs provider generates certificates");
         let fingerprint = provider.sha256_provider.sha256(&certificate.certificate).to_vec();
         // str0m wants a provider that lives for ever; there is one for each shard, made once.
-        provider.dtls_provider = Box::leak(Box::new(TapProvider {
-            stock: provider.dtls_provider,
-            config: Arc::new(
-                dimpl::Config::builder()
-                    // ICE already proves the return path, so cookies would only cost a round trip.
-                    .use_server_cookie(false)
-                    .build()
-                    .expect("the default DTLS configuration is valid"),
-            ),
-        }));
+        let tap = TapProvider::new(provider.dtls_provider, &certificate);
+        provider.dtls_provider = Box::leak(Box::new(tap));
         TransportContext { provider: Arc::new(provider), certificate, fingerprint, zero, advertise }
     }
 
@@ -190,7 +177,7 @@ impl Transport {
             .set_sctp_max_buffered_amount(CHANNEL_BUFFER_BYTES_MAX)
             .set_sctp_max_message_size(CHANNEL_MESSAGE_BYTES_MAX);
         let mut rtc = config.build(context.instant(now));
-        let keys = TAPPED.with(RefCell::take).ok_or_else(|| refused("no DTLS instance".into()))?;
+        let keys = dtls::tapped().ok_or_else(|| refused("no DTLS instance".into()))?;
         for address in &context.advertise {
             let candidate =
                 Candidate::host(*address, "udp").map_err(|error| refused(error.to_string()))?;
@@ -360,116 +347,4 @@ impl Transport {
         }
         answered
     }
-}
-
-thread_local! {
-    /// Where the DTLS instance made last on this thread puts its keys: `new_dtls` runs inside `RtcConfig::build` and
-    /// has no other way to hand them to its caller.
-    static TAPPED: RefCell<Option<Arc<OnceLock<SrtpKeys>>>> = const { RefCell::new(None) };
-}
-
-/// DTLS with one shared, already validated configuration: validating it costs more than the rest of a join.
-#[derive(Debug)]
-struct TapProvider {
-    stock: &'static dyn DtlsProvider,
-    config: Arc<dimpl::Config>,
-}
-
-impl DtlsProvider for TapProvider {
-    fn generate_certificate(&self) -> Option<DtlsCert> {
-        self.stock.generate_certificate()
-    }
-
-    fn new_dtls(
-        &self,
-        certificate: &DtlsCert,
-        now: Instant,
-        version: DtlsVersion,
-        _mtu: Option<usize>,
-    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        let certificate = dimpl::DtlsCertificate {
-            certificate: certificate.certificate.clone(),
-            private_key: certificate.private_key.clone(),
-        };
-        let config = self.config.clone();
-        let dtls = match version {
-            DtlsVersion::Dtls12 => dimpl::Dtls::new_12(config, certificate, now),
-            DtlsVersion::Dtls13 => dimpl::Dtls::new_13(config, certificate, now),
-            _ => dimpl::Dtls::new_auto(config, certificate, now),
-        };
-        let keys = Arc::new(OnceLock::new());
-        TAPPED.with(|tapped| *tapped.borrow_mut() = Some(keys.clone()));
-        Ok(Box::new(TapInstance { dtls, keys }))
-    }
-}
-
-struct TapInstance {
-    dtls: dimpl::Dtls,
-    keys: Arc<OnceLock<SrtpKeys>>,
-}
-
-impl std::fmt::Debug for TapInstance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TapInstance")
-    }
-}
-
-impl DtlsInstance for TapInstance {
-    fn set_active(&mut self, active: bool) {
-        self.dtls.set_active(active);
-    }
-
-    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.dtls.handle_packet(packet)
-    }
-
-    fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        let active = self.dtls.is_active();
-        let output = self.dtls.poll_output(buffer);
-        if let DtlsOutput::KeyingMaterial(material, profile) = &output
-            && let Some(keys) = split_keys(material, *profile, active)
-        {
-            // A second handshake cannot happen: renegotiation is refused by the DTLS library.
-            let _ = self.keys.set(keys);
-        }
-        output
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        self.dtls.handle_timeout(now)
-    }
-
-    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
-        self.dtls.send_application_data(data)
-    }
-
-    fn is_active(&self) -> bool {
-        self.dtls.is_active()
-    }
-
-    fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.dtls.protocol_version()
-    }
-
-    fn close(&mut self) -> Result<(), DtlsImplError> {
-        self.dtls.close()
-    }
-}
-
-/// Cuts the keying material as RFC 5764 §4.2 orders it: client key, server key, client salt, server salt.
-fn split_keys(material: &[u8], profile: WireProfile, active: bool) -> Option<SrtpKeys> {
-    let (profile, key_bytes, salt_bytes) = match profile {
-        WireProfile::AEAD_AES_128_GCM => (SrtpProfile::Aes128Gcm, 16, 12),
-        WireProfile::AEAD_AES_256_GCM => (SrtpProfile::Aes256Gcm, 32, 12),
-        WireProfile::AES128_CM_SHA1_80 => (SrtpProfile::Aes128CmSha1_80, 16, 14),
-        _ => return None,
-    };
-    let (keys, salts) = material.split_at_checked(2 * key_bytes)?;
-    let (client_key, server_key) = keys.split_at_checked(key_bytes)?;
-    let (client_salt, server_salt) = salts.get(..2 * salt_bytes)?.split_at_checked(salt_bytes)?;
-    let master = |key: &[u8], salt: &[u8]| MasterKey { key: key.to_vec(), salt: salt.to_vec() };
-    let client = master(client_key, client_salt);
-    let server = master(server_key, server_salt);
-    let (ours, theirs) = if active { (client, server) } else { (server, client) };
-    Some(SrtpKeys { profile, ours, theirs })
 }

@@ -46,7 +46,8 @@ impl Shard {
         out: &mut Out,
     ) {
         let update = proto::ParticipantUpdate { participants: vec![info] };
-        self.tell_room(room, &Message::Update(update), except, out);
+        let message = Message::Update(update);
+        self.tell_those(room, &message, |key| Some(key) != except && !self.is_hushed(key), out);
     }
 
     /// Sends one message to everybody in a room but `except`.
@@ -57,12 +58,22 @@ impl Shard {
         except: Option<ParticipantKey>,
         out: &mut Out,
     ) {
+        self.tell_those(room, message, |key| Some(key) != except, out);
+    }
+
+    fn tell_those(
+        &self,
+        room: RoomKey,
+        message: &Message,
+        chosen: impl Fn(ParticipantKey) -> bool,
+        out: &mut Out,
+    ) {
         let Some(room) = self.rooms.get(room) else { return };
         let bytes = proto::SignalResponse { message: Some(message.clone()) }.encode_to_vec();
         let sessions = room
             .members
             .values()
-            .filter(|member| Some(**member) != except)
+            .filter(|member| chosen(**member))
             .filter_map(|member| self.participants.get(*member)?.session);
         out.told.extend(sessions.map(|session| Told::Frame { session, bytes: bytes.clone() }));
     }

@@ -18,6 +18,7 @@ use crate::{
     announce::Reach,
     data::Replay,
     door::{Join, Out, Told},
+    hush::Hush,
     leave::leave,
     participant::{Channels, Negotiation, Participant, ParticipantKey},
     room::{DEPARTURE_TIMEOUT, Departed, EMPTY_TIMEOUT, Room, RoomKey, publish_codecs},
@@ -174,6 +175,7 @@ impl Shard {
         if client.browser.is_empty() {
             client.browser = user_agent.chars().take(NAME_CHARS_MAX).collect();
         }
+        let hush = Hush::of(now, &client, claims.refreshed);
         let mut attributes = claims.attributes.clone();
         attributes.extend(request.participant_attributes);
         attributes.retain(|_, value| !value.is_empty());
@@ -198,6 +200,7 @@ impl Shard {
             lost_at: None,
             refresh_at: now,
             nudge_at: None,
+            hush,
             peer,
             link: None,
             negotiation: Negotiation {
@@ -276,6 +279,8 @@ impl Shard {
         let info = self.server_info();
         let participant = &mut self.participants[key];
         participant.session = Some(session);
+        // A resume is told everything below.
+        participant.hush = Hush::None;
         participant.lost_at = None;
         if let Some(link) = &mut participant.link {
             link.transport.renew_consent(now);
@@ -311,7 +316,7 @@ impl Shard {
     }
 
     /// Who has left lately and is not back under a newer sid.
-    fn departures(&self, key: ParticipantKey) -> Vec<proto::ParticipantInfo> {
+    pub(crate) fn departures(&self, key: ParticipantKey) -> Vec<proto::ParticipantInfo> {
         let Some(room) = self.participants.get(key).and_then(|p| self.rooms.get(p.room)) else {
             return Vec::new();
         };

@@ -16,6 +16,7 @@ mod api;
 mod data;
 mod data_track;
 mod housekeeping;
+mod hush;
 mod join;
 mod leave;
 mod negotiate;

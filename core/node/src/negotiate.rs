@@ -226,6 +226,7 @@ impl Shard {
         section: &Section,
         out: &mut Out,
     ) -> Option<AnswerSection> {
+        let hushed = self.is_hushed(key);
         let participant = self.participants.get_mut(key)?;
         let sid = match participant.negotiation.uses.get(&section.mid) {
             Some(SectionUse::Sends(sid)) => sid.clone(),
@@ -234,6 +235,7 @@ impl Shard {
                 return None;
             }
             Some(SectionUse::Parked(_) | SectionUse::Publishes(_)) => return None,
+            None if hushed => return None,
             None => self.take_section(now, key, section, out)?,
         };
         let participant = self.participants.get(key)?;
@@ -347,6 +349,9 @@ impl Shard {
 
     /// Asks for an offer when a subscription waits for a section or an ended one has to be said.
     pub(crate) fn settle(&mut self, key: ParticipantKey, out: &mut Out) {
+        if self.is_hushed(key) {
+            return;
+        }
         let Some(participant) = self.participants.get_mut(key) else { return };
         if !participant.negotiation.answered
             || participant.negotiation.asked

@@ -13,6 +13,7 @@ use slotmap::new_key_type;
 
 use crate::{
     data_track::{DataSubscription, DataTrack},
+    hush::Hush,
     room::RoomKey,
 };
 
@@ -52,6 +53,7 @@ pub(crate) struct Participant {
     /// When signalling or media was lost; cleared by a resume.
     pub(crate) lost_at: Option<Time>,
     pub(crate) refresh_at: Time,
+    pub(crate) hush: Hush,
     /// When a client that has resumed and does not ping yet is sent something.
     pub(crate) nudge_at: Option<Time>,
     pub(crate) peer: PeerKey,

@@ -297,7 +297,10 @@ impl Shard {
                     self.media_lost(now, key, out);
                 }
             }
-            TransportEvent::Validated(path) => self.validated(key, path),
+            TransportEvent::Validated(path) => {
+                self.begin_hush(key);
+                self.validated(key, path);
+            }
             TransportEvent::Nominated(path) => self.set_path(key, Some(path)),
             TransportEvent::Connected => self.connected(key, out),
             TransportEvent::ChannelOpen(channel, label) => {

@@ -33,6 +33,9 @@ pub struct Claims {
     pub room_config: Option<serde_json::Value>,
     /// Digest of a webhook's body; empty in all other tokens.
     pub sha256: String,
+    /// Made by [`ApiKeys::refresh`](crate::ApiKeys::refresh): its holder has been in the room before. Not a claim of
+    /// LiveKit's.
+    pub refreshed: bool,
 }
 
 /// The `video` grant. A field that a token leaves out is `false`, empty or `None`; the methods apply LiveKit's
@@ -132,6 +135,7 @@ impl Default for Claims {
             room_preset: String::new(),
             room_config: None,
             sha256: String::new(),
+            refreshed: false,
         }
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn read(payload: &[u8]) -> Result<Claims, TokenError> {
         room_preset: top.text("roomPreset")?,
         room_config: present(root.get("roomConfig")).cloned(),
         sha256: top.text("sha256")?,
+        refreshed: top.flag("refreshed")?,
     })
 }
 
@@ -187,6 +188,9 @@ pub(crate) fn write(claims: &Claims, issuer: &str) -> Value {
         top.insert("roomConfig".into(), config.clone());
     }
     put_text(&mut top, "sha256", &claims.sha256);
+    if claims.refreshed {
+        top.insert("refreshed".into(), Value::Bool(true));
+    }
     top.insert("video".into(), write_video(&claims.video));
     Value::Object(top)
 }

@@ -156,6 +156,7 @@ impl ApiKeys {
         let claims = Claims {
             expires_at: claims.expires_at.max(least),
             not_before: Some(unix_now.as_secs()),
+            refreshed: true,
             ..claims.clone()
         };
         self.mint(&claims, unix_now)

@@ -237,6 +237,7 @@ fn everything() -> Claims {
         room_preset: "p".into(),
         room_config: Some(serde_json::json!({"maxParticipants": 3})),
         sha256: "d".into(),
+        refreshed: false,
     }
 }
 
@@ -251,6 +252,7 @@ fn minted_is_verified_and_refreshed_lives_long_enough() {
     assert_eq!(refreshed.expires_at, NOW + 20 + 600);
     assert_eq!(refreshed.not_before, Some(NOW + 20));
     assert_eq!(refreshed.issuer, "other");
+    assert!(refreshed.refreshed);
 
     let long = Claims { expires_at: NOW + 7_200, ..claims };
     let refreshed = keys().verify(&keys().refresh(&long, later), later).unwrap();

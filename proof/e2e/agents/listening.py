@@ -170,6 +170,19 @@ class Ears:
                         self.streams[key].polled(at, inbound)
             await asyncio.sleep(max(0.005, due - time.time()))
 
+    async def sound(self, room: rtc.Room) -> dict[str, Any]:
+        """RTP packets of sound until now: those that we sent, and those received of each stream."""
+        stats = await room.get_rtc_stats()
+        sent, received = 0, {}
+        for stat in [*stats.publisher_stats, *stats.subscriber_stats]:
+            if stat.HasField("outbound_rtp") and stat.outbound_rtp.stream.kind == "audio":
+                sent += stat.outbound_rtp.sent.packets_sent
+            if stat.HasField("inbound_rtp") and stat.inbound_rtp.stream.kind == "audio":
+                key = self._names.get(stat.inbound_rtp.inbound.track_identifier)
+                if key is not None:
+                    received[key] = stat.inbound_rtp.received.packets_received
+        return {"sent": sent, "received": received}
+
     async def _watch(self, track: rtc.RemoteVideoTrack, stream: Stream) -> None:
         while True:
             pictures = rtc.VideoStream(track, capacity=1)

@@ -84,8 +84,6 @@ function subscribed() {
   for (const who of room?.remoteParticipants.values() ?? []) {
     for (const publication of who.trackPublications.values()) {
       const id = publication.track?.mediaStreamTrack.id;
-      // At a rejoin livekit-client 2.23 may detach a new track while it lets go of the old ones.
-      if (id && publication.track.attachedElements.length === 0) play(publication.track);
       if (id) byTrack.set(id, streamKey(who, publication));
     }
   }
@@ -309,6 +307,22 @@ window.actions = {
 
   async counters({ stream }) {
     return streams.get(stream).counters;
+  },
+
+  // RTP packets of sound until now: those that we sent, and those received of each stream.
+  async sound() {
+    const counts = { sent: 0, received: {} };
+    const byTrack = subscribed();
+    for (const connection of window.connections) {
+      if (connection.connectionState === 'closed') continue;
+      for (const report of (await connection.getStats()).values()) {
+        if (report.kind !== 'audio') continue;
+        if (report.type === 'outbound-rtp') counts.sent += report.packetsSent;
+        const key = byTrack.get(report.trackIdentifier);
+        if (report.type === 'inbound-rtp' && key) counts.received[key] = report.packetsReceived;
+      }
+    }
+    return counts;
   },
 
   async look({ since }) {

@@ -251,6 +251,10 @@ class Participant:
         """The receiver's statistics of one stream."""
         return self.ears.streams[stream].counters
 
+    async def do_sound(self) -> Json:
+        """RTP packets of sound until now."""
+        return await self.ears.sound(self.room)
+
     async def do_look(self, since: float) -> Json:
         """What was received since that moment, and who is in the room."""
         who = self.room.remote_participants
