@@ -1,7 +1,7 @@
 //! What an answer accepts, chosen by fixed rules: payload types and extension ids are always the offer's own.
 
 use crate::{
-    extension as ext,
+    Word, extension as ext,
     offer::{Codec, Extension, Section, SectionKind},
     profile::{is_common_h264, same_codec},
 };
@@ -93,8 +93,8 @@ fn receive_audio(section: &Section, policy: &CodecPolicy) -> Vec<Codec> {
         let carries = codec.fmtp.split(['/', ' ']).next().and_then(|pt| pt.parse().ok());
         codec.name == "red" && carries == Some(offered.pt) && !policy.disable_red
     });
-    let mut opus = Codec { feedback: vec!["nack".to_owned()], ..offered.clone() };
-    opus.fmtp = opus_parameters(&offered.fmtp, policy);
+    let mut opus = Codec { feedback: vec!["nack".into()], ..offered.clone() };
+    opus.fmtp = opus_parameters(&offered.fmtp, policy).into();
     let red = red.map(|red| Codec { feedback: Vec::new(), rtx_pt: None, ..red.clone() });
     red.into_iter().chain([opus]).collect()
 }
@@ -115,9 +115,9 @@ fn receive_video(section: &Section, policy: &CodecPolicy) -> Vec<Codec> {
     let mut codecs: Vec<Codec> = section
         .codecs
         .iter()
-        .filter(|codec| VIDEO.contains(&codec.name.as_str()))
+        .filter(|codec| VIDEO.contains(&&*codec.name))
         .map(|codec| {
-            let known = |feedback: &&String| VIDEO_FEEDBACK.contains(&feedback.as_str());
+            let known = |feedback: &&Word| VIDEO_FEEDBACK.contains(&&***feedback);
             Codec {
                 name: codec.name.clone(),
                 fmtp: codec.fmtp.clone(),
@@ -147,7 +147,7 @@ fn extensions(section: &Section) -> Vec<Extension> {
         .extensions
         .iter()
         .filter(|extension| extension.id <= ext::ID_MAX)
-        .filter(|extension| known.contains(&extension.uri.as_str()))
+        .filter(|extension| known.contains(&&*extension.uri))
         .cloned()
         .collect()
 }
@@ -251,7 +251,7 @@ mod tests {
     fn only_known_feedback_and_short_ids_are_accepted() {
         let (codecs, extensions) = receive(&browser(), &CodecPolicy::default());
         assert_eq!(codecs[0].feedback, ["transport-cc", "ccm fir", "nack", "nack pli"]);
-        assert_eq!(extensions, [Extension { id: 3, uri: ext::MID.to_owned() }]);
+        assert_eq!(extensions, [Extension { id: 3, uri: ext::MID.into() }]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod offer;
 mod parse;
 mod profile;
 mod section;
+mod words;
 
 pub use answer::{AnswerSection, Local, MESSAGE_BYTES_MAX, Sending, write_answer};
 pub use offer::{
@@ -16,3 +17,4 @@ pub use offer::{
 };
 pub use parse::parse_offer;
 pub use profile::same_codec;
+pub use words::Word;

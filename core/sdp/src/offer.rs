@@ -3,6 +3,8 @@
 use outlast_model::{SDP_BYTES_MAX, SDP_SECTIONS_MAX};
 use thiserror::Error;
 
+use crate::Word;
+
 /// Most payload types in one section.
 pub(crate) const CODECS_MAX: usize = 64;
 /// Most header extensions in one section.
@@ -85,11 +87,11 @@ pub struct Section {
     /// Compound RTCP may be left out (RFC 5506).
     pub rtcp_rsize: bool,
     /// First word of the `m=` line, as offered.
-    pub media: String,
+    pub media: Word,
     /// Transport of the `m=` line, as offered.
-    pub protocol: String,
+    pub protocol: Word,
     /// First format of the `m=` line, as offered.
-    pub format: String,
+    pub format: Word,
 }
 
 impl Section {
@@ -170,15 +172,15 @@ pub struct Codec {
     /// Payload type, at most 127.
     pub pt: u8,
     /// Lower-case encoding name: `opus`, `red`, `vp8`, `rtx` and so on.
-    pub name: String,
+    pub name: Word,
     /// RTP clock in Hz.
     pub clock_rate: u32,
     /// Audio channels; 1 when not said.
     pub channels: u8,
     /// Format parameters as offered; empty when there are none.
-    pub fmtp: String,
+    pub fmtp: Word,
     /// Feedback types as offered, e.g. `nack pli`.
-    pub feedback: Vec<String>,
+    pub feedback: Vec<Word>,
     /// Payload type of its retransmissions (RFC 4588).
     pub rtx_pt: Option<u8>,
 }
@@ -199,7 +201,7 @@ pub struct Extension {
     /// Id in packets, 1 to 255; above 14 only in the two-byte form.
     pub id: u8,
     /// Its name; see [`crate::extension`].
-    pub uri: String,
+    pub uri: Word,
 }
 
 /// Names of a track and of the stream that it belongs to (RFC 8830).

@@ -8,7 +8,7 @@ pub fn same_codec(left: &Codec, right: &Codec) -> bool {
     left.name == right.name
         && left.clock_rate == right.clock_rate
         && left.channels == right.channels
-        && match left.name.as_str() {
+        && match &*left.name {
             "h264" => {
                 H264Profile::of(left) == H264Profile::of(right)
                     && number(left, "packetization-mode", 0)
@@ -82,10 +82,10 @@ mod tests {
             let (name, fmtp) = text.split_once(' ').unwrap_or((text, ""));
             Codec {
                 pt: 96,
-                name: name.to_owned(),
+                name: name.to_owned().into(),
                 clock_rate: 90_000,
                 channels: 1,
-                fmtp: fmtp.to_owned(),
+                fmtp: fmtp.to_owned().into(),
                 feedback: Vec::new(),
                 rtx_pt: None,
             }

@@ -8,6 +8,7 @@ use crate::{
         RIDS_MAX, SSRCS_MAX, Section, SectionKind,
     },
     parse::{has, speaks, value},
+    words::{Word, lower, word},
 };
 
 /// Characters of a mid or of a rid: both travel in header extensions, where more than 16 bytes need the two-byte form.
@@ -48,9 +49,9 @@ pub(crate) fn parse(
         sctp_port: None,
         max_message_size: None,
         rtcp_rsize: false,
-        media: media.media.to_owned(),
-        protocol: media.proto.to_owned(),
-        format: format.to_owned(),
+        media: word(media.media),
+        protocol: word(media.proto),
+        format: word(format),
     };
     if !rejected {
         let mut reader = Reader::new(index, &mut section);
@@ -149,7 +150,7 @@ impl<'a> Reader<'a> {
     fn rtpmap(&mut self, value: &str) {
         let Some((pt, encoding)) = halves(value) else { return };
         let mut parts = encoding.trim().split('/');
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let name = parts.next().map(lower).unwrap_or_default();
         let clock_rate = parts.next().and_then(|rate| rate.parse().ok()).unwrap_or(0);
         let channels = parts.next().map_or(Some(1), |channels| channels.parse().ok());
         if let (Some(codec), Some(channels), 1..) = (self.codec(pt), channels, clock_rate) {
@@ -160,7 +161,7 @@ impl<'a> Reader<'a> {
     fn fmtp(&mut self, value: &str) {
         let Some((pt, parameters)) = halves(value) else { return };
         if let Some(codec) = self.codec(pt).filter(|codec| codec.fmtp.is_empty()) {
-            parameters.trim().clone_into(&mut codec.fmtp);
+            codec.fmtp = word(parameters.trim());
         }
     }
 
@@ -174,7 +175,7 @@ impl<'a> Reader<'a> {
             }
             full |= codec.feedback.len() >= FEEDBACK_MAX;
             if !full {
-                codec.feedback.push(feedback.to_owned());
+                codec.feedback.push(word(feedback));
             }
         };
         if pt == "*" {
@@ -196,7 +197,7 @@ impl<'a> Reader<'a> {
         }
         let known = &mut self.section.extensions;
         if !known.iter().any(|extension| extension.id == id || extension.uri == uri) {
-            known.push(Extension { id, uri: uri.to_owned() });
+            known.push(Extension { id, uri: word(uri) });
         }
         Ok(())
     }
@@ -296,10 +297,10 @@ fn static_codec(pt: u8) -> Codec {
     };
     Codec {
         pt,
-        name: name.to_owned(),
+        name: name.into(),
         clock_rate: 8000,
         channels: 1,
-        fmtp: String::new(),
+        fmtp: Word::default(),
         feedback: Vec::new(),
         rtx_pt: None,
     }

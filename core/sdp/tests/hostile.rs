@@ -109,7 +109,7 @@ fn payload_types_are_numbers_up_to_127_and_unique() {
     assert_eq!(audio("96 96"), Err(OfferError::PayloadTypeRepeated { index: 0, pt: 96 }));
     let codecs = audio("0 127").unwrap().sections.remove(0).codecs;
     assert_eq!(codecs.len(), 1, "127 has no name: {codecs:?}");
-    assert_eq!((codecs[0].name.as_str(), codecs[0].clock_rate), ("pcmu", 8000));
+    assert_eq!((&*codecs[0].name, codecs[0].clock_rate), ("pcmu", 8000));
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn check_accepted(offer: &Offer) {
     let session = sdp_types::Session::parse(answer.as_bytes()).unwrap();
     assert_eq!(session.medias.len(), offer.sections.len());
     for (media, section) in session.medias.iter().zip(&offer.sections) {
-        assert_eq!((&media.media, &media.proto), (&section.media, &section.protocol));
+        assert_eq!((&*media.media, &*media.proto), (&*section.media, &*section.protocol));
         assert!(media.port == 9 || media.port == 0);
         assert!(media.port == 0 || !section.rejected);
     }

@@ -60,10 +60,10 @@ fn answer_section(
 fn published(kind: SectionKind) -> Vec<Codec> {
     let codec = |pt, name: &str, clock_rate, channels, fmtp: &str| Codec {
         pt,
-        name: name.to_owned(),
+        name: name.to_owned().into(),
         clock_rate,
         channels,
-        fmtp: fmtp.to_owned(),
+        fmtp: fmtp.to_owned().into(),
         feedback: Vec::new(),
         rtx_pt: None,
     };
