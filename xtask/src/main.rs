@@ -1,22 +1,43 @@
-//! Repository checks: `cargo run -p xtask -- tidy` tells everything that breaks a rule of the house.
+//! Work on the repository: `tidy` tells everything that breaks a rule of the house, `mutants` plants faults into the core
+//! and sees to it that the simulator finds them.
 
+mod mutants;
 mod tidy;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
+
+const USAGE: &str = "usage: cargo run -p xtask -- tidy
+       cargo run -p xtask -- mutants [PART OF A NAME]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let fine = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tidy"] => {
             let complaints = tidy::all();
             for complaint in &complaints {
                 eprintln!("tidy: {complaint}");
             }
-            if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            complaints.is_empty()
         }
+        ["mutants"] => plant(None),
+        ["mutants", only] => plant(Some(only)),
         _ => {
-            eprintln!("usage: cargo run -p xtask -- tidy");
-            ExitCode::from(2)
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// All of them have a report; a few are for a look.
+fn plant(only: Option<&str>) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let report = root.join("docs/mutants.md");
+    match mutants::all(&root, only, only.is_none().then_some(&*report)) {
+        Ok(all_caught) => all_caught,
+        Err(error) => {
+            eprintln!("mutants: {error}");
+            false
         }
     }
 }

@@ -1,83 +1,41 @@
-//! What one gateway knows: the configured nodes with their health, and the rooms that nodes say they host. A room may have
-//! two homes for a while; which one counts is decided here.
+//! What one gateway knows: the configured nodes with their health, the rooms that nodes say they host, the homes that it
+//! has claimed for rooms itself, and what rooms are set to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use outlast_model::{Generation, NodeId, RegionName, RoomName, Time};
+use outlast_model::{Generation, NodeId, RegionName, RoomName, RoomSettings, Time};
 
-use crate::{Health, ended::Ended};
+use crate::{
+    CLOSED_KEPT, ENDED_KEPT, Health, Home,
+    ended::Ended,
+    homes::Homes,
+    kept::Kept,
+    node::{NodeFacts, NodeView},
+};
 
+/// Most nodes that are looked at; the configuration's further ones get no rooms.
+pub const NODES_MAX: usize = 10_000;
 /// Most rooms that one node may name; further ones are ignored, and joins find them by the ranking.
 pub const ROOMS_PER_NODE_MAX: usize = 100_000;
-
-/// What the configuration says of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeFacts {
-    /// Its name.
-    pub id: NodeId,
-    /// Where it is.
-    pub region: RegionName,
-    /// How much it can carry in relation to others; 0 counts as 1.
-    pub capacity: u32,
-}
-
-/// A node as this gateway sees it.
-#[derive(Clone, Debug)]
-pub struct NodeView {
-    /// The configuration's part.
-    pub facts: NodeFacts,
-    /// From beats and links.
-    pub health: Health,
-    /// It takes no new rooms and moves the ones it has.
-    pub draining: bool,
-    /// Load as it says itself, in thousandths.
-    pub load_permille: u16,
-    hosted: BTreeMap<RoomName, Generation>,
-}
-
-impl NodeView {
-    /// Whether new rooms may be placed here.
-    pub fn takes_rooms(&self) -> bool {
-        self.health == Health::Alive && !self.draining
-    }
-
-    /// Rooms it says it hosts.
-    pub fn rooms(&self) -> usize {
-        self.hosted.len()
-    }
-}
-
-/// Where a room is, under which fencing number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home {
-    /// Its node.
-    pub node: NodeId,
-    /// Its placement's generation.
-    pub generation: Generation,
-}
 
 /// All nodes and rooms, as far as this gateway knows.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     nodes: BTreeMap<NodeId, NodeView>,
-    homes: BTreeMap<RoomName, BTreeSet<NodeId>>,
+    homes: Homes,
     ended: Ended,
+    kept: Kept,
 }
 
 impl View {
     /// The configured nodes, all down, no rooms.
     pub fn new(nodes: impl IntoIterator<Item = NodeFacts>) -> View {
-        let nodes = nodes.into_iter().map(|facts| {
-            let view = NodeView {
-                health: Health::Down,
-                draining: false,
-                load_permille: 0,
-                hosted: BTreeMap::new(),
-                facts,
-            };
-            (view.facts.id.clone(), view)
-        });
-        View { nodes: nodes.collect(), homes: BTreeMap::new(), ended: Ended::default() }
+        let nodes = nodes.into_iter().take(NODES_MAX);
+        let nodes = nodes.map(|facts| (facts.id.clone(), NodeView::new(facts)));
+        View { nodes: nodes.collect(), ..View::default() }
     }
 
     /// Every configured node, by id.
@@ -95,54 +53,96 @@ impl View {
         self.nodes.get_mut(id)
     }
 
+    /// All nodes of `region` are, or are no longer, on probation with it.
+    pub fn set_region_probation(&mut self, region: &RegionName, probation: bool) {
+        for node in self.nodes.values_mut().filter(|node| node.facts.region == *region) {
+            node.region_probation = probation;
+        }
+    }
+
     /// Rooms with at least one home.
     pub fn rooms(&self) -> usize {
-        self.homes.len()
+        self.homes.hosted()
     }
 
-    /// The home that counts: of the highest generation, then of the lowest node id. Nodes that are down stay homes until
-    /// they restart, so that the next placement supersedes them.
-    pub fn home(&self, room: &RoomName) -> Option<Home> {
-        let mut winner: Option<Home> = None;
-        for node in self.homes.get(room)? {
-            let Some(generation) = self.nodes.get(node).and_then(|node| node.hosted.get(room))
-            else {
-                continue;
-            };
-            // Nodes come in rising order of their ids, so an equal generation does not win.
-            if winner.as_ref().is_none_or(|best| best.generation < *generation) {
-                winner = Some(Home { node: node.clone(), generation: *generation });
-            }
-        }
-        winner
+    /// Every room that a node says it hosts, node by node; one with two homes comes twice.
+    pub fn room_names(&self) -> impl Iterator<Item = &RoomName> {
+        self.nodes.values().flat_map(|node| &node.hosted)
     }
 
-    /// The generation that a new placement of `room` gets: above its home's, and above those under which it has ended in
+    /// The home that counts: of the highest generation, then the one that the directory holds, then of the lowest node
+    /// id. Nodes that are down stay homes until they restart, so that the next placement supersedes them.
+    pub fn home(&self, room: &RoomName) -> Option<&Home> {
+        self.homes.find(room).0
+    }
+
+    /// The home that this gateway has claimed for `room`, and that its node has not named yet.
+    pub fn planned(&self, room: &RoomName) -> Option<&Home> {
+        self.homes.find(room).1
+    }
+
+    /// [`View::home`] and [`View::planned`]; a plan is always of a higher generation than the home.
+    pub fn home_and_plan(&self, room: &RoomName) -> (Option<&Home>, Option<&Home>) {
+        self.homes.find(room)
+    }
+
+    /// Every node that says it hosts `room`, with the generation; the home that counts comes first.
+    pub fn hosts(&self, room: &RoomName) -> &[Home] {
+        self.homes.hosts(room)
+    }
+
+    /// The nodes that say they host `room` and are not its home: they are to be steered to it.
+    pub fn losers(&self, room: &RoomName) -> Vec<NodeId> {
+        self.hosts(room).iter().skip(1).map(|home| home.node.clone()).collect()
+    }
+
+    /// The generation that a new placement of `room` gets: above its homes', and above those under which it has ended in
     /// the last [`ENDED_KEPT`](crate::ENDED_KEPT).
     pub fn next_generation(&self, room: &RoomName) -> Generation {
-        let home = self.home(room).map_or(Generation(0), |home| home.generation);
-        home.max(self.ended.generation(room)).next()
+        let (home, planned) = self.homes.find(room);
+        let homes = home.into_iter().chain(planned).map(|home| home.generation);
+        homes.fold(self.ended.generation(room), Generation::max).next()
+    }
+
+    /// `generation` has been used for `room` somewhere: the next placement goes above it.
+    pub fn fence(&mut self, now: Time, room: &RoomName, generation: Generation) {
+        if self.next_generation(room) <= generation {
+            self.ended.insert(now, room, generation);
+        }
     }
 
     /// `node` says that it hosts `room`. Returns whether that was news; false as well when it names too many.
     pub fn opened(&mut self, node: &NodeId, room: &RoomName, generation: Generation) -> bool {
         let Some(view) = self.nodes.get_mut(node) else { return false };
-        if view.hosted.get(room) == Some(&generation) {
+        if self.homes.at(room, node) == Some(generation) {
             return false;
         }
-        if view.hosted.len() >= ROOMS_PER_NODE_MAX && !view.hosted.contains_key(room) {
+        if view.hosted.len() >= ROOMS_PER_NODE_MAX && !view.hosted.contains(room) {
             return false;
         }
-        view.hosted.insert(room.clone(), generation);
-        self.homes.entry(room.clone()).or_default().insert(node.clone());
+        view.hosted.insert(room.clone());
+        self.homes.insert(room, Home { node: node.clone(), generation });
+        self.kept.hold(room);
         true
     }
 
-    /// `node` says that `room` of `generation` (or of an earlier one) has ended.
-    pub fn closed(&mut self, now: Time, node: &NodeId, room: &RoomName, generation: Generation) {
+    /// `node` says that `room` of `generation` (or of an earlier one) has ended, or that the node has `lost` it to another.
+    pub fn closed(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        room: &RoomName,
+        generation: Generation,
+        lost: bool,
+    ) {
         let Some(view) = self.nodes.get(node) else { return };
-        if view.hosted.get(room).is_some_and(|open| *open <= generation) {
+        // A healthy node closes a room because it is over; one that is not gives it away.
+        let over = !lost && view.health == Health::Alive && !view.draining;
+        if self.homes.at(room, node).is_some_and(|open| open <= generation) {
             self.end(now, node, room);
+            if over && self.homes.find(room) == (None, None) {
+                self.kept.leave(now, room, CLOSED_KEPT);
+            }
         }
     }
 
@@ -154,38 +154,95 @@ impl View {
         named: &BTreeSet<RoomName>,
     ) -> Vec<RoomName> {
         let Some(view) = self.nodes.get(node) else { return Vec::new() };
-        let gone: Vec<_> =
-            view.hosted.keys().filter(|room| !named.contains(*room)).cloned().collect();
+        let gone: Vec<_> = view.hosted.difference(named).cloned().collect();
         for room in &gone {
             self.end(now, node, room);
         }
         gone
     }
 
-    /// What `node` hosted as `room` is over, and with it every older life of the room: a node that is down cannot say
-    /// that its own is, and would keep the room in a home that nobody reaches.
-    fn end(&mut self, now: Time, node: &NodeId, room: &RoomName) {
-        let hosted = self.nodes.get_mut(node).and_then(|view| view.hosted.remove(room));
-        self.forget_home(node, room);
-        let Some(ended) = hosted else { return };
-        self.ended.insert(now, room, ended);
-        let homes: Vec<_> = self.homes.get(room).into_iter().flatten().cloned().collect();
-        for other in homes {
-            let Some(view) = self.nodes.get_mut(&other) else { continue };
-            if view.hosted.get(room).is_some_and(|older| *older < ended) {
-                view.hosted.remove(room);
-                self.forget_home(&other, room);
-            }
+    /// This gateway has claimed `room` for `home`; it counts as the room's home for joins until the node names the room,
+    /// or for [`PLANNED_KEPT`](crate::PLANNED_KEPT). Returns whether it does: not when the node is unknown, when
+    /// something of the same generation is hosted or something higher is known, nor beyond
+    /// [`PLANNED_MAX`](crate::PLANNED_MAX).
+    pub fn plan(&mut self, now: Time, room: &RoomName, home: Home) -> bool {
+        let Some(node) = self.nodes.get_mut(&home.node) else { return false };
+        let news = self.homes.find(room).1 != Some(&home);
+        let counts = self.homes.plan(now, room, home);
+        if counts && news {
+            node.grant();
+        }
+        counts
+    }
+
+    /// Nothing comes of the plan of `room` at `node`: it has refused.
+    pub fn unplan(&mut self, room: &RoomName, node: &NodeId) {
+        self.homes.unplan(room, node);
+    }
+
+    /// The directory holds `home` for `room`: of two homes of that generation this one counts. Returns whether another
+    /// home counts now than before. Nothing is kept of a room that has no home here.
+    pub fn confirm(&mut self, room: &RoomName, home: &Home) -> bool {
+        self.homes.confirm(room, home)
+    }
+
+    /// What `room` is set to, while it has a home, and for [`ENDED_KEPT`](crate::ENDED_KEPT) after that was lost or given
+    /// away ([`CLOSED_KEPT`](crate::CLOSED_KEPT) after a healthy home has closed it).
+    pub fn settings(&self, room: &RoomName) -> Option<&Arc<RoomSettings>> {
+        self.kept.get(room)
+    }
+
+    /// `room` is set to this under `generation`. Returns whether that is kept: not when a later generation has spoken,
+    /// nor beyond [`SETTINGS_MAX`](crate::SETTINGS_MAX) and [`SETTINGS_BYTES_MAX`](crate::SETTINGS_BYTES_MAX).
+    pub fn set_settings(
+        &mut self,
+        now: Time,
+        room: &RoomName,
+        generation: Generation,
+        settings: Arc<RoomSettings>,
+    ) -> bool {
+        let homed = self.home(room).is_some();
+        self.kept.set(now, room, generation, settings, homed)
+    }
+
+    /// The next room of this name starts with no settings: somebody has deleted this one.
+    pub fn forget_settings(&mut self, room: &RoomName) {
+        self.kept.forget(room);
+    }
+
+    /// When [`View::expire`] next has something to do.
+    pub fn wake_at(&self) -> Option<Time> {
+        match (self.homes.wake_at(), self.kept.wake_at()) {
+            (Some(plan), Some(settings)) => Some(plan.min(settings)),
+            (plan, settings) => plan.or(settings),
         }
     }
 
-    fn forget_home(&mut self, node: &NodeId, room: &RoomName) {
-        if let Some(homes) = self.homes.get_mut(room) {
-            homes.remove(node);
-            if homes.is_empty() {
-                self.homes.remove(room);
-            }
+    /// Forgets plans and settings whose time is over.
+    pub fn expire(&mut self, now: Time) {
+        self.homes.expire(now);
+        self.kept.expire(now);
+    }
+
+    /// What `node` hosted as `room` is over, and with it every older life of the room: a node that is down cannot say
+    /// that its own is, and would keep the room in a home that nobody reaches.
+    fn end(&mut self, now: Time, node: &NodeId, room: &RoomName) {
+        let Some(ended) = self.unhost(node, room) else { return };
+        self.ended.insert(now, room, ended);
+        let older = self.hosts(room).iter().filter(|home| home.generation < ended);
+        for home in older.cloned().collect::<Vec<_>>() {
+            self.unhost(&home.node, room);
         }
+        if self.hosts(room).is_empty() {
+            self.kept.leave(now, room, ENDED_KEPT);
+        }
+    }
+
+    fn unhost(&mut self, node: &NodeId, room: &RoomName) -> Option<Generation> {
+        if let Some(view) = self.nodes.get_mut(node) {
+            view.hosted.remove(room);
+        }
+        self.homes.remove(room, node)
     }
 }
 
@@ -214,11 +271,11 @@ mod tests {
         assert!(view.opened(&"b".into(), &room, Generation(1)));
         assert!(!view.opened(&"b".into(), &room, Generation(1)), "no news");
         assert!(view.opened(&"a".into(), &room, Generation(1)));
-        assert_eq!(view.home(&room), home("a", 1));
+        assert_eq!(view.home(&room).cloned(), home("a", 1));
         view.opened(&"c".into(), &room, Generation(2));
-        assert_eq!(view.home(&room), home("c", 2));
-        view.closed(NOW, &"c".into(), &room, Generation(1));
-        assert_eq!(view.home(&room), home("c", 2), "an older life's end");
+        assert_eq!(view.home(&room).cloned(), home("c", 2));
+        view.closed(NOW, &"c".into(), &room, Generation(1), false);
+        assert_eq!(view.home(&room).cloned(), home("c", 2), "an older life's end");
     }
 
     #[test]
@@ -226,17 +283,17 @@ mod tests {
         let (mut view, room) = (view(), RoomName::from("r"));
         view.opened(&"a".into(), &room, Generation(1));
         view.opened(&"b".into(), &room, Generation(2));
-        view.closed(NOW, &"b".into(), &room, Generation(2));
+        view.closed(NOW, &"b".into(), &room, Generation(2), false);
         assert_eq!((view.home(&room), view.rooms()), (None, 0));
         assert_eq!(view.next_generation(&room), Generation(3), "2 has been used");
         // Whoever really has an older life of it says so anew, and is believed.
         assert!(view.opened(&"a".into(), &room, Generation(1)));
-        assert_eq!(view.home(&room), home("a", 1));
+        assert_eq!(view.home(&room).cloned(), home("a", 1));
         assert_eq!(view.next_generation(&room), Generation(3));
         // The end of an older life ends no newer one, and none of the same number.
         view.opened(&"b".into(), &room, Generation(1));
-        view.closed(NOW, &"a".into(), &room, Generation(1));
-        assert_eq!(view.home(&room), home("b", 1));
+        view.closed(NOW, &"a".into(), &room, Generation(1), false);
+        assert_eq!(view.home(&room).cloned(), home("b", 1));
     }
 
     #[test]
@@ -248,8 +305,8 @@ mod tests {
         view.retain(NOW, &"a".into(), &BTreeSet::new());
         assert_eq!(view.next_generation(&room), Generation(2));
         view.opened(&"b".into(), &"other".into(), Generation(1));
-        let later = NOW + crate::ENDED_KEPT;
-        view.closed(later, &"b".into(), &"other".into(), Generation(1));
+        let later = NOW + ENDED_KEPT;
+        view.closed(later, &"b".into(), &"other".into(), Generation(1), false);
         assert_eq!(view.next_generation(&room), Generation(1));
     }
 
@@ -265,7 +322,80 @@ mod tests {
             view.retain(NOW, &"a".into(), &BTreeSet::from([kept.clone()])),
             vec![gone.clone()]
         );
-        assert_eq!((view.home(&kept), view.home(&gone)), (home("a", 1), home("b", 1)));
+        assert_eq!(view.home(&kept).cloned(), home("a", 1));
+        assert_eq!(view.home(&gone).cloned(), home("b", 1));
         assert_eq!(view.rooms(), 2);
+    }
+
+    #[test]
+    fn losers_are_all_but_the_home_that_counts() {
+        let (mut view, room) = (view(), RoomName::from("r"));
+        assert!(view.losers(&room).is_empty());
+        for (node, generation) in [("a", 1), ("b", 2), ("c", 2)] {
+            view.opened(&node.into(), &room, Generation(generation));
+        }
+        assert_eq!(view.losers(&room), ["c".into(), "a".into()]);
+        let confirmed = Home { node: "c".into(), generation: Generation(2) };
+        assert!(view.confirm(&room, &confirmed));
+        assert_eq!(view.losers(&room), ["b".into(), "a".into()]);
+    }
+
+    #[test]
+    fn the_next_generation_is_above_all_that_is_known() {
+        let (mut view, room) = (view(), RoomName::from("r"));
+        view.opened(&"a".into(), &room, Generation(3));
+        let plan = Home { node: "b".into(), generation: Generation(5) };
+        assert!(view.plan(NOW, &room, plan.clone()));
+        assert_eq!((view.planned(&room), view.rooms()), (Some(&plan), 1));
+        assert_eq!(view.next_generation(&room), Generation(6));
+        view.fence(NOW, &room, Generation(4));
+        assert_eq!(view.next_generation(&room), Generation(6));
+        view.fence(NOW, &room, Generation(9));
+        assert_eq!(view.next_generation(&room), Generation(10));
+        let nowhere = Home { node: "z".into(), generation: Generation(20) };
+        assert!(!view.plan(NOW, &room, nowhere));
+    }
+
+    #[test]
+    fn a_plan_is_a_grant_once() {
+        let (mut view, room) = (view(), RoomName::from("r"));
+        let plan = Home { node: "b".into(), generation: Generation(1) };
+        for _ in 0..2 {
+            assert!(view.plan(NOW, &room, plan.clone()));
+        }
+        assert_eq!(view.node(&plan.node).unwrap().predicted_permille(), crate::GRANT_PERMILLE);
+    }
+
+    #[test]
+    fn settings_survive_the_home_and_not_the_room() {
+        let settings = |max_participants| {
+            Arc::new(RoomSettings { max_participants, ..RoomSettings::default() })
+        };
+        let max = |view: &View| view.settings(&"r".into()).map(|s| s.max_participants);
+        let (mut view, room) = (view(), RoomName::from("r"));
+        let (a, b) = (NodeId::from("a"), NodeId::from("b"));
+        view.opened(&a, &room, Generation(1));
+        assert!(view.set_settings(NOW, &room, Generation(1), settings(7)));
+        // The home restarts: the room has none, and is still what it was.
+        view.retain(NOW, &a, &BTreeSet::new());
+        assert_eq!((max(&view), view.wake_at()), (Some(7), Some(NOW + ENDED_KEPT)));
+        view.opened(&b, &room, Generation(2));
+        assert_eq!(view.wake_at(), None);
+        assert!(!view.set_settings(NOW, &room, Generation(0), settings(8)), "an older life's");
+        assert!(view.set_settings(NOW, &room, Generation(2), settings(9)));
+        // A node that drains gives its rooms away; one that is fine closes them for good.
+        let node = view.node_mut(&b).unwrap();
+        (node.health, node.draining) = (Health::Alive, true);
+        view.closed(NOW, &b, &room, Generation(2), false);
+        assert_eq!(view.wake_at(), Some(NOW + ENDED_KEPT));
+        view.opened(&b, &room, Generation(3));
+        view.node_mut(&b).unwrap().draining = false;
+        view.closed(NOW, &b, &room, Generation(3), false);
+        assert_eq!((max(&view), view.wake_at()), (Some(9), Some(NOW + CLOSED_KEPT)));
+        view.expire(NOW + CLOSED_KEPT);
+        assert_eq!((max(&view), view.wake_at()), (None, None));
+        assert!(view.set_settings(NOW, &room, Generation(4), settings(1)));
+        view.forget_settings(&room);
+        assert_eq!(max(&view), None);
     }
 }

@@ -1,12 +1,24 @@
 //! The gateway role: who goes where, and who is told. One machine per gateway process, fed with beats, room streams and
 //! the sessions that the shell proxies; it never sees a socket.
 
-mod breaks;
+mod door;
 mod role;
+
+// By whom it hears of: nodes and gateways, clients, the directory.
+mod asks;
+mod breaks;
+mod claims;
+mod nodes;
+mod sessions;
 mod tell;
 
-pub use outlast_control::{Change, Health, NodeFacts, NodeView, PlaceError, Placement, View};
-pub use role::{
-    Facts, Gone, Input, Located, Output, Role, RoleConfig, SETTLE_MAX, Session, StreamEvent,
+pub use asks::{ASKS_MAX, REACH_MAX};
+pub use door::{
+    AskId, DirectoryUse, Facts, Goal, Input, Located, NodeRefusal, Output, RoleConfig, Session,
+    StreamEvent, Unplaced,
 };
+pub use outlast_control::{
+    Change, GatewayFacts, Health, NodeFacts, NodeView, Placement, RegionHealth, Spread, View,
+};
+pub use role::{Gone, Role, SETTLE_MAX};
 pub use tell::Why;

@@ -5,214 +5,141 @@ use std::{
     time::Duration,
 };
 
-use outlast_control::{Change, Health, NodeFacts, PlaceError, Placement, View, Watch, place};
-use outlast_model::{Epoch, Generation, Identity, NodeId, RegionName, RoomName, SessionId, Time};
-use outlast_wire::{Beat, Echo, RoomFrame};
+use outlast_control::{
+    Health, NodeView, Outcomes, Outlooks, Placement, Policy, RegionChange, RegionHealth, Regions,
+    Shrink, Spread, View,
+};
+use outlast_model::{Epoch, GatewayId, Jitter, NodeId, RegionName, RoomName, SessionId, Time};
 
 use crate::{
-    breaks::{BREAK_WAIT, Breaks},
-    tell::{Pace, Why},
+    Facts, Input, Located, Output, RoleConfig, Why,
+    asks::Asks,
+    claims::Claims,
+    door::count_nodes,
+    nodes::{NodeState, PeerState, Stream},
+    sessions::Seats,
+    tell::Pace,
 };
 
 /// Longest wait, after a start, for the nodes to name their rooms.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// A wake-up later than this means that this process stood still, not the nodes.
 const OWN_PAUSE_MIN: Duration = Duration::from_millis(500);
-
-/// What the configuration says.
-#[derive(Clone, Debug)]
-pub struct RoleConfig {
-    /// This gateway's start.
-    pub epoch: Epoch,
-    /// Every node of every region.
-    pub nodes: Vec<NodeFacts>,
-    /// RECONNECTs a second.
-    pub tell_per_second: u32,
-}
-
-/// A proxied signalling connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// Its room.
-    pub room: RoomName,
-    /// Whose it is.
-    pub client: Identity,
-    /// The node behind it.
-    pub node: NodeId,
-    /// The placement under which it was admitted.
-    pub generation: Generation,
-}
-
-/// What happens to a gateway.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// An authentic, new beat of a node.
-    Beat {
-        /// Whose.
-        node: NodeId,
-        /// Of which start.
-        epoch: Epoch,
-        /// Its sequence number.
-        sequence: u64,
-        /// What it says.
-        beat: Beat,
-    },
-    /// Something on a node's room stream.
-    Stream {
-        /// Whose.
-        node: NodeId,
-        /// What.
-        event: StreamEvent,
-    },
-    /// A node has admitted a client; frames flow.
-    Opened {
-        /// The shell's number for it.
-        session: SessionId,
-        /// Where it is.
-        at: Session,
-    },
-    /// The connection to the node broke without a word; the client is still there.
-    LinkLost {
-        /// Which session.
-        session: SessionId,
-    },
-    /// A session is over, however.
-    Closed {
-        /// Which session.
-        session: SessionId,
-    },
-    /// A node's machine refused a connection.
-    Refused {
-        /// Whose.
-        node: NodeId,
-    },
-    /// Time has passed.
-    Wake,
-    /// This gateway is to stop: everybody is told, paced.
-    Drain,
-}
-
-/// What a room stream does.
-#[derive(Clone, Debug)]
-pub enum StreamEvent {
-    /// It begins; the node will name every room.
-    Connected,
-    /// A frame.
-    Frame(RoomFrame),
-    /// It broke.
-    Lost,
-}
-
-/// What a gateway wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Seal and send this to the node.
-    Echo {
-        /// To whom.
-        node: NodeId,
-        /// What.
-        echo: Echo,
-    },
-    /// Send the client `leave{RECONNECT}` and close; only close when [`Why::resumes`].
-    Tell {
-        /// Whom.
-        session: SessionId,
-        /// Why.
-        why: Why,
-    },
-    /// A change of mind about a node, for the log.
-    Verdict {
-        /// About whom.
-        node: NodeId,
-        /// What.
-        change: Change,
-    },
-    /// After [`Input::Drain`]: no session is left.
-    Drained,
-}
+/// Span between two plans.
+pub(crate) const MOVE_INTERVAL: Duration = Duration::from_millis(100);
+/// Span between two looks at which regions are nearest.
+const NEAREST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A room that cannot be resumed: its home is unknown, down, or giving its rooms away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
-/// Where a room is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Located {
-    /// Nobody has named it.
-    Unknown,
-    /// Its home is down; its clients are about to move it.
-    Down,
-    /// At its home.
-    At(Placement),
-}
-
-/// Counts for metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Nodes that live, are suspect, are down.
-    pub nodes: [usize; 3],
-    /// Rooms known.
-    pub rooms: usize,
-    /// Sessions proxied.
-    pub sessions: usize,
-    /// Sessions told so far, by [`Why::index`].
-    pub told: [u64; Why::ALL.len()],
-}
-
+/// Buffers that are empty between two calls.
 #[derive(Default)]
-struct NodeState {
-    watch: Watch,
-    heard_at: Time,
-    stream: Stream,
-    rtt: Option<Duration>,
-    breaks: Breaks,
-}
-
-#[derive(Default)]
-enum Stream {
-    #[default]
-    Never,
-    Lost,
-    Naming {
-        since: Time,
-        named: BTreeSet<RoomName>,
-    },
-    Synced {
-        since: Time,
-    },
+pub(crate) struct Scratch {
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) regions: Vec<RegionChange>,
 }
 
 /// The gateway's mind.
 pub struct Role {
-    epoch: Epoch,
+    pub(crate) id: GatewayId,
+    pub(crate) region: RegionName,
+    /// All of them.
+    names: BTreeSet<RegionName>,
+    pub(crate) epoch: Epoch,
     started: Time,
-    view: View,
-    nodes: BTreeMap<NodeId, NodeState>,
-    sessions: BTreeMap<SessionId, (Session, Time)>,
-    by_room: BTreeMap<RoomName, BTreeSet<SessionId>>,
-    pace: Pace,
+    pub(crate) view: View,
+    pub(crate) policy: Policy,
+    /// Places by the ranking alone.
+    pub(crate) shared: Policy,
+    pub(crate) nodes: BTreeMap<NodeId, NodeState>,
+    /// No watch has anything to say before; it may have nothing to say then.
+    pub(crate) watch_at: Option<Time>,
+    pub(crate) peers: BTreeMap<GatewayId, PeerState>,
+    pub(crate) shrink: Shrink,
+    pub(crate) regions: Regions,
+    pub(crate) outlooks: Outlooks,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) outlook_at: Time,
+    nearest_at: Time,
+    /// When what a dead node hosted is forgotten.
+    pub(crate) down_due: BTreeSet<(Time, NodeId)>,
+    /// Rooms that more than one node holds, when the home that counts was down.
+    pub(crate) split: BTreeSet<RoomName>,
+    pub(crate) asks: Asks,
+    pub(crate) claims: Claims,
+    /// Rooms with sessions here that have lost their home.
+    pub(crate) moving: BTreeSet<RoomName>,
+    pub(crate) move_at: Time,
+    pub(crate) sessions: Seats,
+    pub(crate) pace: Pace,
     /// Sessions whose connection to the node broke, in the order in which their time to be told comes.
-    broken: VecDeque<(Time, SessionId)>,
-    told: [u64; Why::ALL.len()],
-    draining: bool,
+    pub(crate) broken: VecDeque<(Time, SessionId)>,
+    pub(crate) told: [u64; Why::ALL.len()],
+    pub(crate) moves: u64,
+    pub(crate) flaws: u64,
+    pub(crate) draining: bool,
+    /// And that nobody is left has been said.
+    pub(crate) drained: bool,
+    pub(crate) jitter: Jitter,
+    pub(crate) scratch: Scratch,
+    /// As of the last input.
+    wake_at: Option<Time>,
 }
 
 impl Role {
     /// A gateway that has heard nothing yet.
     pub fn new(config: RoleConfig, now: Time) -> Role {
+        let names = config.nodes.iter().map(|node| node.region.clone());
+        let names = names.chain(config.gateways.iter().map(|gateway| gateway.region.clone()));
+        let names: BTreeSet<_> = names.chain([config.region.clone()]).collect();
+        let regions = Regions::new(&config.region, names.iter().cloned());
         let nodes = config.nodes.iter().map(|facts| (facts.id.clone(), NodeState::default()));
-        Role {
+        let peers = config.gateways.iter().map(|peer| (peer.id.clone(), PeerState::default()));
+        // Placement ids come of it: they must not come again after a start.
+        let mut jitter = Jitter::new(config.seed ^ config.epoch.0.rotate_left(32));
+        let arbitrated = config.directory.as_ref().is_some_and(|directory| directory.arbitrates);
+        let keyer = config.directory.map(|directory| directory.keyer);
+        let mut role = Role {
             epoch: config.epoch,
             started: now,
             nodes: nodes.collect(),
+            watch_at: None,
+            peers: peers.collect(),
+            outlooks: Outlooks::new(&regions, config.gateways.iter().cloned()),
+            regions,
             view: View::new(config.nodes),
-            sessions: BTreeMap::new(),
-            by_room: BTreeMap::new(),
+            shared: Policy::default(),
+            policy: Policy { spread: config.spread, arbitrated },
+            shrink: Shrink::default(),
+            outcomes: Outcomes::default(),
+            outlook_at: now,
+            nearest_at: now,
+            down_due: BTreeSet::new(),
+            split: BTreeSet::new(),
+            asks: Asks::default(),
+            claims: Claims::new(keyer, jitter.bits(), now),
+            moving: BTreeSet::new(),
+            move_at: now,
+            sessions: Seats::default(),
             pace: Pace::new(config.tell_per_second),
             broken: VecDeque::new(),
             told: Default::default(),
+            moves: 0,
+            flaws: 0,
             draining: false,
-        }
+            drained: false,
+            jitter,
+            scratch: Scratch::default(),
+            wake_at: None,
+            id: config.id,
+            region: config.region,
+            names,
+        };
+        role.find_nearest(now);
+        role.wake_at = role.next_wake();
+        role
     }
 
     /// Takes one input, and adds to `out` what follows from it.
@@ -220,47 +147,79 @@ impl Role {
         self.forgive_own_pause(now);
         match input {
             Input::Beat { node, epoch, sequence, beat } => {
-                self.beat(now, &node, epoch, sequence, &beat, out);
+                self.beat(now, &node, (epoch, sequence), &beat, out);
+            }
+            Input::Outlook { gateway, epoch, outlook } => {
+                self.outlook(now, &gateway, epoch, &outlook);
             }
             Input::Stream { node, event } => self.stream(now, &node, event, out),
-            Input::Opened { session, at } => self.opened(now, session, at),
+            Input::Ask { ask, room, client: _, goal } => self.ask(now, ask, room, goal, out),
+            Input::Refused { ask, why } => self.refused(now, ask, why, out),
+            Input::Unreached { ask, connection_refused } => {
+                if let Some((_, node, _)) = self.going(ask).filter(|_| connection_refused) {
+                    self.connection_refused(now, &node, out);
+                }
+                self.unreached(now, ask, out);
+            }
+            Input::Withdrawn { ask } => self.withdrawn(ask),
+            Input::Opened { session, ask, at } => self.opened(now, session, ask, at),
+            Input::Answered { session } => {
+                if let Some(at) = self.sessions.get(session) {
+                    self.outcomes.answered(now, session, &at.node, &at.client);
+                }
+            }
+            Input::Reached { session } => self.outcomes.reached(session),
             Input::LinkLost { session } => self.link_lost(now, session, out),
             Input::Closed { session } => self.closed(session),
-            Input::Refused { node } => {
-                let change = self.nodes.get_mut(&node).and_then(|state| state.watch.refused(now));
-                self.apply(&node, change, out);
-            }
+            Input::ConnectionRefused { node } => self.connection_refused(now, &node, out),
+            Input::Directory { call, reply } => self.directory(now, call, reply, out),
+            Input::Deleted { room } => self.view.forget_settings(&room),
             Input::Wake => {}
             Input::Drain => {
                 self.draining = true;
-                self.tell_where(Why::GatewayLeaving, |_, _| true);
+                self.tell_all(Why::GatewayLeaving);
             }
         }
         self.wake(now, out);
+        self.wake_at = self.next_wake();
     }
 
-    /// When [`Input::Wake`] is due.
+    /// When [`Input::Wake`] is due: later than the last input.
     pub fn wake_at(&self) -> Option<Time> {
-        let watches = self.nodes.values().filter_map(|state| state.watch.wake_at());
-        let broken = self.broken.front().map(|(due, _)| *due);
-        watches.chain(self.pace.wake_at()).chain(broken).min()
+        self.wake_at
     }
 
-    /// A node for a fresh join; see [`outlast_control::place`].
-    ///
-    /// # Errors
-    /// When there is none now.
-    pub fn place(&self, room: &RoomName, tried: &[NodeId]) -> Result<Placement, PlaceError> {
-        place(&self.view, room, tried)
+    fn next_wake(&self) -> Option<Time> {
+        let outlook = (!self.peers.is_empty()).then_some(self.outlook_at);
+        let moves = (!self.moving.is_empty()).then_some(self.move_at);
+        [
+            self.watch_at,
+            outlook,
+            moves,
+            self.broken.front().map(|(due, _)| *due),
+            self.down_due.first().map(|(due, _)| *due),
+            self.pace.wake_at(),
+            self.asks.wake_at(),
+            self.claims.wake_at(),
+            self.outcomes.wake_at(),
+            self.regions.wake_at(),
+            self.shrink.wake_at(),
+            self.view.wake_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The home of a room that a client was in.
     ///
     /// # Errors
-    /// When it is unknown, down, or drains while another node takes rooms: the client has to join anew.
+    /// When it is unknown, down, or gives its rooms away while another node takes rooms: the client has to join anew.
     pub fn resume(&self, room: &RoomName) -> Result<Placement, Gone> {
-        let (placement, draining) = self.living_home(room).ok_or(Gone)?;
-        if draining && self.takes_rooms() { Err(Gone) } else { Ok(placement) }
+        let (placement, leaves) = self.living_home(room).ok_or(Gone)?;
+        let takes_it =
+            |node: &NodeView| node.takes_rooms() && !node.full && node.facts.id != placement.node;
+        if leaves && self.view.nodes().any(takes_it) { Err(Gone) } else { Ok(placement) }
     }
 
     /// Where a room is, for a call to the server API: at a draining home too, as long as it is there.
@@ -272,31 +231,34 @@ impl Role {
         }
     }
 
-    /// The room's home if it is not down, and whether it drains.
+    /// The room's home if it is not down, and whether it gives its rooms away.
     fn living_home(&self, room: &RoomName) -> Option<(Placement, bool)> {
         let home = self.view.home(room)?;
         let node = self.view.node(&home.node).filter(|node| node.health != Health::Down)?;
-        let placement = Placement { node: home.node, generation: home.generation, home: true };
-        Some((placement, node.draining))
-    }
-
-    fn takes_rooms(&self) -> bool {
-        self.view.nodes().any(outlast_control::NodeView::takes_rooms)
+        let placement =
+            Placement { node: home.node.clone(), generation: home.generation, home: true };
+        Some((placement, !node.keeps_rooms()))
     }
 
     /// Whether the view is as good as it gets: every node that lives has named its rooms, and one lives, or
     /// [`SETTLE_MAX`] has passed since the start. Before, an unknown room may well exist.
     pub fn settled(&self, now: Time) -> bool {
+        if now.since(self.started) >= SETTLE_MAX {
+            return true;
+        }
         let mut alive =
             self.nodes.values().filter(|state| state.watch.health() != Health::Down).peekable();
-        now.since(self.started) >= SETTLE_MAX
-            || alive.peek().is_some()
-                && alive.all(|state| matches!(state.stream, Stream::Synced { .. }))
+        alive.peek().is_some() && alive.all(|state| matches!(state.stream, Stream::Synced { .. }))
     }
 
     /// Nodes and rooms as known.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// What is believed of `region`.
+    pub fn region_health(&self, region: &RegionName) -> RegionHealth {
+        self.regions.health(region)
     }
 
     /// Smoothed round trip of datagrams to the nearest node of `region`; `None` before the first echo came back.
@@ -306,223 +268,100 @@ impl Role {
     }
 
     /// Counts for metrics.
-    pub fn facts(&self) -> Facts {
-        let mut nodes = [0; 3];
-        for state in self.nodes.values() {
-            nodes[state.watch.health() as usize] += 1;
+    pub fn facts(&self, now: Time) -> Facts {
+        let (nodes, ejected) = count_nodes(&self.view);
+        let mut regions = [0; 3];
+        for region in &self.names {
+            regions[self.regions.health(region) as usize] += 1;
         }
-        Facts { nodes, rooms: self.view.rooms(), sessions: self.sessions.len(), told: self.told }
-    }
-
-    fn beat(
-        &mut self,
-        now: Time,
-        node: &NodeId,
-        epoch: Epoch,
-        sequence: u64,
-        beat: &Beat,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(state) = self.nodes.get_mut(node) else { return };
-        let echo = Echo { heard_epoch: epoch, heard_sequence: sequence, stamp: now.as_nanos() };
-        out.push(Output::Echo { node: node.clone(), echo });
-        if let Some(echoed) = beat.echoed.filter(|echoed| echoed.epoch == self.epoch) {
-            let sample = now.since(Time::from_nanos(echoed.stamp)).saturating_sub(echoed.held);
-            state.rtt = Some(state.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
-        }
-        // Only a beat that has passed every shard says that media flows.
-        if !beat.ticked {
-            return;
-        }
-        let heard_before = std::mem::replace(&mut state.heard_at, now);
-        let (restarted, change) = state.watch.beat(now, epoch);
-        if restarted {
-            self.restarted(now, node, heard_before);
-        }
-        self.apply(node, change, out);
-        let view = self.view.node_mut(node).expect("states and view have the same nodes");
-        view.load_permille = beat.load_permille;
-        let drains_now = beat.draining && !view.draining;
-        view.draining = beat.draining;
-        if drains_now && self.takes_rooms() {
-            self.tell_where(Why::NodeDraining, |session, _| session.node == *node);
+        Facts {
+            nodes,
+            ejected,
+            regions,
+            gateways: self.outlooks.heard(now),
+            rooms: self.view.rooms(),
+            sessions: self.sessions.len(),
+            asks: self.asks.len(),
+            told: self.told,
+            moves: self.moves,
+            flaws: self.flaws,
+            provisional: self.claims.provisional,
+            directory_away: self.claims.is_away(),
         }
     }
 
-    /// The node's process is another one than that last heard at `heard_before`; what is younger belongs to the new one.
-    fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time) {
-        self.tell_where(Why::NodeRestarted, |session, opened_at| {
-            session.node == *node && opened_at <= heard_before
-        });
-        let state = self.nodes.get(node).expect("the caller has it");
-        match state.stream {
-            Stream::Naming { since, .. } | Stream::Synced { since } if since > heard_before => {}
-            _ => {
-                self.view.retain(now, node, &BTreeSet::new());
-            }
-        }
-    }
-
-    fn stream(&mut self, now: Time, node: &NodeId, event: StreamEvent, out: &mut Vec<Output>) {
-        let Some(state) = self.nodes.get_mut(node) else { return };
-        match event {
-            StreamEvent::Connected => {
-                state.stream = Stream::Naming { since: now, named: BTreeSet::new() };
-            }
-            StreamEvent::Lost => {
-                state.stream = Stream::Lost;
-                let change = state.watch.link_lost(now);
-                self.apply(node, change, out);
-            }
-            StreamEvent::Frame(RoomFrame::Hosted { room, generation }) => {
-                if let Stream::Naming { named, .. } = &mut state.stream {
-                    named.insert(room.clone());
-                }
-                if self.view.opened(node, &room, generation) {
-                    self.supersede(&room);
-                }
-            }
-            StreamEvent::Frame(RoomFrame::Closed { room, generation }) => {
-                if let Stream::Naming { named, .. } = &mut state.stream {
-                    named.remove(&room);
-                }
-                self.view.closed(now, node, &room, generation);
-            }
-            StreamEvent::Frame(RoomFrame::Synced) => {
-                if let Stream::Naming { since, named } = &mut state.stream {
-                    let (since, named) = (*since, std::mem::take(named));
-                    state.stream = Stream::Synced { since };
-                    self.view.retain(now, node, &named);
-                }
-            }
-        }
-    }
-
-    /// The sessions of `room` that are not at the home that counts.
-    fn supersede(&mut self, room: &RoomName) {
-        let Some(sessions) = self.by_room.get(room) else { return };
-        for id in sessions {
-            if self.is_superseded(*id) {
-                self.pace.push(*id, Why::Superseded);
-            }
-        }
-    }
-
-    fn is_superseded(&self, id: SessionId) -> bool {
-        let Some((session, _)) = self.sessions.get(&id) else { return false };
-        let Some(home) = self.view.home(&session.room) else { return false };
-        // The session's own placement may be newer than what its node's stream has said so far.
-        home.node != session.node
-            && (home.generation > session.generation
-                || home.generation == session.generation && home.node < session.node)
-    }
-
-    fn opened(&mut self, now: Time, id: SessionId, session: Session) {
-        let down = self.nodes.get(&session.node).is_none_or(|s| s.watch.health() == Health::Down);
-        self.by_room.entry(session.room.clone()).or_default().insert(id);
-        self.sessions.insert(id, (session, now));
-        // The world went on while the node was thinking.
-        if self.draining {
-            self.pace.push(id, Why::GatewayLeaving);
-        } else if down {
-            self.pace.push(id, Why::NodeDown);
-        } else if self.is_superseded(id) {
-            self.pace.push(id, Why::Superseded);
-        }
-    }
-
-    /// One connection that breaks is as likely the client's doing as the node's; what counts against the node is that
-    /// several did, or its room stream as well. The client hears of it when the rest has had time to break.
-    fn link_lost(&mut self, now: Time, id: SessionId, out: &mut Vec<Output>) {
-        let Some((session, _)) = self.sessions.get(&id) else { return };
-        self.broken.push_back((now + BREAK_WAIT, id));
-        let node = session.node.clone();
-        let Some(state) = self.nodes.get_mut(&node) else { return };
-        let several = state.breaks.add(now, &session.client);
-        if several || matches!(state.stream, Stream::Lost) {
-            let change = state.watch.link_lost(now);
-            self.apply(&node, change, out);
-        }
-    }
-
-    /// What to tell a session whose connection broke.
-    fn why_broken(&self, session: &Session) -> Why {
-        let fine = self.nodes.get(&session.node).is_some_and(|state| {
-            // Alive: beats are fresh, and nothing speaks against the node.
-            state.watch.health() == Health::Alive
-                && matches!(state.stream, Stream::Naming { .. } | Stream::Synced { .. })
-        });
-        if fine { Why::LinkReset } else { Why::LinkLost }
-    }
-
-    fn closed(&mut self, id: SessionId) {
-        let Some((session, _)) = self.sessions.remove(&id) else { return };
-        self.pace.forget(id);
-        if let Some(sessions) = self.by_room.get_mut(&session.room) {
-            sessions.remove(&id);
-            if sessions.is_empty() {
-                self.by_room.remove(&session.room);
-            }
-        }
+    fn connection_refused(&mut self, now: Time, node: &NodeId, out: &mut Vec<Output>) {
+        let change = self.nodes.get_mut(node).and_then(|state| state.watch.refused(now));
+        self.turn(now, node, change, out);
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
-        let changes: Vec<_> = self
-            .nodes
-            .iter_mut()
-            .filter_map(|(node, state)| Some((node.clone(), state.watch.wake(now)?)))
-            .collect();
+        self.wake_watches(now, out);
+        self.believe(now, out);
+        self.wake_regions(now, out);
+        self.wake_outcomes(now, out);
+        if self.view.wake_at().is_some_and(|at| at <= now) {
+            self.view.expire(now);
+        }
+        self.forget_dead(now);
+        self.find_nearest(now);
+        self.wake_moves(now, out);
+        self.wake_asks(now, out);
+        // After all that may have asked the directory something.
+        self.wake_claims(now, out);
+        self.wake_sessions(now, out);
+        self.send_outlooks(now, out);
+    }
+
+    /// Looks at all watches when the first may be due. Beats put deadlines off one by one, so that is a few times a second,
+    /// however many nodes there are.
+    fn wake_watches(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.watch_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut changes = Vec::new();
+        for (node, state) in &mut self.nodes {
+            if let Some(change) = state.watch.wake(now) {
+                changes.push((node.clone(), change));
+            }
+        }
         for (node, change) in changes {
-            self.apply(&node, Some(change), out);
+            self.turn(now, &node, Some(change), out);
         }
-        while let Some((_, id)) = self.broken.pop_front_if(|(due, _)| *due <= now) {
-            if let Some((session, _)) = self.sessions.get(&id) {
-                self.pace.push(id, self.why_broken(session));
-            }
-        }
-        while let Some((session, mut why)) = self.pace.pop(now) {
-            if let (Why::LinkReset, Some((at, _))) = (why, self.sessions.get(&session)) {
-                // The node may have died while the session waited for its turn.
-                why = self.why_broken(at);
-            }
-            self.told[why.index()] += 1;
-            out.push(Output::Tell { session, why });
-        }
-        if self.draining && self.sessions.is_empty() {
-            out.push(Output::Drained);
-        }
+        self.watch_at = self.nodes.values().filter_map(|state| state.watch.wake_at()).min();
     }
 
-    fn apply(&mut self, node: &NodeId, change: Option<Change>, out: &mut Vec<Output>) {
-        let Some(change) = change else { return };
-        self.view.node_mut(node).expect("states and view have the same nodes").health = change.to;
-        out.push(Output::Verdict { node: node.clone(), change });
-        if change.to == Health::Down {
-            self.tell_where(Why::NodeDown, |session, _| session.node == *node);
+    /// Where the directory arbitrates, new rooms go to the nearest region: gateways need not agree beforehand.
+    fn find_nearest(&mut self, now: Time) {
+        if !self.policy.arbitrated || self.nearest_at > now {
+            return;
         }
-    }
-
-    /// Room by room, and rooms in the same order at every gateway: who is told moves the room, and the others of it are
-    /// to follow at once.
-    fn tell_where(&mut self, why: Why, mut chosen: impl FnMut(&Session, Time) -> bool) {
-        for id in self.by_room.values().flatten() {
-            let (session, opened_at) =
-                self.sessions.get(id).expect("rooms name sessions that are there");
-            if chosen(session, *opened_at) {
-                self.pace.push(*id, why);
-            }
+        self.nearest_at = now + NEAREST_INTERVAL;
+        let mut nearest: BTreeMap<&RegionName, Duration> = BTreeMap::new();
+        for node in self.view.nodes() {
+            let rtt = self.nodes.get(&node.facts.id).and_then(|state| state.rtt);
+            let rtt = rtt.unwrap_or(Duration::MAX);
+            let least = nearest.entry(&node.facts.region).or_insert(rtt);
+            *least = rtt.min(*least);
         }
+        let mut order: Vec<_> = nearest
+            .into_iter()
+            .map(|(region, rtt)| (*region != self.region, rtt, region.clone()))
+            .collect();
+        order.sort();
+        let order = order.into_iter().map(|(_, _, region)| region);
+        self.policy.spread = Spread::Nearest(order.collect());
     }
 
     /// A process that was stopped hears its nodes' silence only because it did not listen.
     fn forgive_own_pause(&mut self, now: Time) {
-        let Some(due) = self.wake_at() else { return };
+        let Some(due) = self.wake_at else { return };
         let late = now.since(due);
         if late < OWN_PAUSE_MIN {
             return;
         }
         for state in self.nodes.values_mut() {
-            state.watch.forgive(late);
+            state.watch.forgive(now, late);
         }
     }
 }

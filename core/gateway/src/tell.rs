@@ -2,7 +2,7 @@
 //! at once where they go next.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -15,8 +15,8 @@ pub enum Why {
     NodeDown,
     /// The node behind it has restarted and knows nothing of it.
     NodeRestarted,
-    /// The node behind it is being emptied.
-    NodeDraining,
+    /// The node behind it answers and does not deliver.
+    NodeEjected,
     /// Its room has a newer home.
     Superseded,
     /// The connection to the node broke, and the node may be gone with it.
@@ -32,7 +32,7 @@ impl Why {
     pub const ALL: [Why; 7] = [
         Why::NodeDown,
         Why::NodeRestarted,
-        Why::NodeDraining,
+        Why::NodeEjected,
         Why::Superseded,
         Why::LinkLost,
         Why::LinkReset,
@@ -55,7 +55,7 @@ impl Why {
         match self {
             Why::NodeDown => "node_down",
             Why::NodeRestarted => "node_restarted",
-            Why::NodeDraining => "node_draining",
+            Why::NodeEjected => "node_ejected",
             Why::Superseded => "superseded",
             Why::LinkLost => "link_lost",
             Why::LinkReset => "link_reset",
@@ -71,6 +71,8 @@ pub(crate) struct Pace {
     queue: VecDeque<(SessionId, Why)>,
     /// Who is waiting and why; an entry of a queue that says otherwise is void.
     queued: BTreeMap<SessionId, Why>,
+    /// Who has been told and is not gone yet.
+    told: BTreeSet<SessionId>,
     interval: Duration,
     burst: Duration,
     next_at: Time,
@@ -84,14 +86,18 @@ impl Pace {
             split: VecDeque::new(),
             queue: VecDeque::new(),
             queued: BTreeMap::new(),
+            told: BTreeSet::new(),
             interval,
             burst: Duration::from_millis(200),
             next_at: Time::ZERO,
         }
     }
 
-    /// Tells `session` in its turn. Who waits already keeps turn and reason, unless the room is split now.
+    /// Tells `session` in its turn, once. Who waits already keeps turn and reason, unless the room is split now.
     pub(crate) fn push(&mut self, session: SessionId, why: Why) {
+        if self.told.contains(&session) {
+            return;
+        }
         match self.queued.get(&session) {
             None => {}
             Some(before) if why == Why::Superseded && *before != why => {}
@@ -105,6 +111,7 @@ impl Pace {
     pub(crate) fn forget(&mut self, session: SessionId) {
         // The queues are cleaned when its turn comes: closing is frequent, and a queue is rare.
         self.queued.remove(&session);
+        self.told.remove(&session);
     }
 
     pub(crate) fn pop(&mut self, now: Time) -> Option<(SessionId, Why)> {
@@ -123,6 +130,7 @@ impl Pace {
             self.next_at = self.next_at + self.interval;
             queue.pop_front();
             self.queued.remove(&session);
+            self.told.insert(session);
             return Some((session, why));
         }
     }
@@ -141,7 +149,7 @@ mod tests {
         let mut pace = Pace::new(500);
         for n in 0..1_000 {
             pace.push(SessionId(n), Why::NodeDown);
-            pace.push(SessionId(n), Why::NodeDraining);
+            pace.push(SessionId(n), Why::NodeEjected);
         }
         pace.forget(SessionId(0));
         let mut told = 0;
@@ -166,7 +174,7 @@ mod tests {
     fn who_is_in_a_split_room_goes_first() {
         let mut pace = Pace::new(500);
         for n in 0..10 {
-            pace.push(SessionId(n), Why::NodeDraining);
+            pace.push(SessionId(n), Why::NodeEjected);
         }
         for n in [7, 8, 7] {
             pace.push(SessionId(n), Why::Superseded);
@@ -175,5 +183,9 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| pace.pop(now)).map(|(id, _)| id.0).collect();
         assert_eq!(order, [7, 8, 0, 1, 2, 3, 4, 5, 6, 9]);
         assert_eq!(pace.wake_at(), None);
+        pace.push(SessionId(7), Why::NodeDown);
+        assert_eq!(pace.pop(now), None, "it knows");
+        pace.forget(SessionId(7));
+        assert!(pace.told.len() == 9 && pace.queued.is_empty());
     }
 }

@@ -72,6 +72,10 @@ text_id!(
     NodeId
 );
 text_id!(
+    /// A gateway's name in the configuration, unique over all regions.
+    GatewayId
+);
+text_id!(
     /// A failure domain's name in the configuration, e.g. `eu-west`.
     RegionName
 );

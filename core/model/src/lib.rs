@@ -1,12 +1,16 @@
 //! The words every floor shares. No logic beyond what a word needs to be itself, no dependencies.
 
 mod ids;
+mod jitter;
 mod limits;
+mod settings;
 mod time;
 
 pub use ids::{
-    Epoch, Generation, Identity, NodeId, ParticipantSid, RegionName, RoomName, RoomSid, SessionId,
-    TrackSid,
+    Epoch, GatewayId, Generation, Identity, NodeId, ParticipantSid, RegionName, RoomName, RoomSid,
+    SessionId, TrackSid,
 };
+pub use jitter::Jitter;
 pub use limits::*;
+pub use settings::RoomSettings;
 pub use time::Time;

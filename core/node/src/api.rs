@@ -10,7 +10,7 @@ use crate::{
     announce::Reach,
     door::{ApiError, ApiRequest, Out},
     participant::ParticipantKey,
-    room::RoomKey,
+    room::{Origin, RoomKey},
     shard::Shard,
 };
 
@@ -23,8 +23,8 @@ fn fail<T>(code: &'static str, message: impl Into<String>) -> Result<T, ApiError
 impl Shard {
     pub(crate) fn api(&mut self, now: Time, request: ApiRequest, out: &mut Out) -> Answer {
         match request {
-            ApiRequest::CreateRoom { request, generation } => {
-                self.create_room(now, &request, generation, out)
+            ApiRequest::CreateRoom { request, generation, created_unix_ms } => {
+                self.create_room(now, &request, (generation, created_unix_ms), out)
             }
             ApiRequest::ListRooms(request) => {
                 let asked = |name: &RoomName| {
@@ -75,7 +75,7 @@ impl Shard {
         &mut self,
         now: Time,
         request: &proto::CreateRoomRequest,
-        generation: Generation,
+        (generation, created_unix_ms): (Generation, Option<i64>),
         out: &mut Out,
     ) -> Answer {
         let name = RoomName::from(request.name.as_str());
@@ -85,10 +85,15 @@ impl Shard {
         if request.metadata.len() > METADATA_BYTES_MAX {
             return fail("invalid_argument", format!("metadata: over {METADATA_BYTES_MAX} bytes"));
         }
-        match self.open_room(now, &name, generation, out) {
-            Ok(key) => Ok(self.set_up_room(key, request).encode_to_vec()),
-            Err(_) => fail("unavailable", "the room was placed anew: ask again"),
+        let Ok((key, news)) = self.open_room(now, &name, generation, created_unix_ms) else {
+            return fail("unavailable", "the room was placed anew: ask again");
+        };
+        let before = self.rooms[key].settings();
+        self.set_up_room(key, request);
+        if news || self.rooms[key].settings() != before {
+            self.tell_opened(key, out);
         }
+        Ok(self.room_info(key).encode_to_vec())
     }
 
     fn update_room_metadata(
@@ -100,7 +105,12 @@ impl Shard {
         if request.metadata.len() > METADATA_BYTES_MAX {
             return fail("invalid_argument", format!("metadata: over {METADATA_BYTES_MAX} bytes"));
         }
-        self.rooms[key].metadata = request.metadata;
+        let room = &mut self.rooms[key];
+        room.metadata = request.metadata;
+        if room.origin == Origin::Joined {
+            room.origin = Origin::Changed;
+        }
+        self.tell_opened(key, out);
         let room = self.room_info(key);
         let update = Message::RoomUpdate(proto::RoomUpdate { room: Some(room.clone()) });
         self.tell_room(key, &update, None, out);
@@ -123,9 +133,10 @@ impl Shard {
     }
 
     /// Sets what is not zero; an existing room is changed, not made anew.
-    fn set_up_room(&mut self, key: RoomKey, request: &proto::CreateRoomRequest) -> proto::Room {
+    fn set_up_room(&mut self, key: RoomKey, request: &proto::CreateRoomRequest) {
         let span = |seconds: u32| std::time::Duration::from_secs(seconds.into());
         let room = &mut self.rooms[key];
+        (room.origin, room.changed) = (Origin::Api, true);
         if request.empty_timeout > 0 {
             room.empty_timeout = span(request.empty_timeout);
         }
@@ -138,7 +149,6 @@ impl Shard {
         if !request.metadata.is_empty() {
             room.metadata.clone_from(&request.metadata);
         }
-        self.room_info(key)
     }
 
     fn mute_published(&mut self, request: &proto::MuteRoomTrackRequest, out: &mut Out) -> Answer {

@@ -7,8 +7,10 @@ use std::{
 
 use outlast_livekit as proto;
 use outlast_media::Batch;
-use outlast_model::{Epoch, Generation, NodeId, RegionName, RoomName, SessionId};
+use outlast_model::{Epoch, Generation, NodeId, RegionName, RoomName, RoomSettings, SessionId};
 use outlast_token::{ApiKeys, Claims};
+
+use crate::join::Refusal;
 
 /// What a shard is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -69,10 +71,19 @@ pub enum Command {
     },
     /// Proof of life: answered by [`Told::Ticked`].
     Tick(u64),
-    /// Moves everybody away: `leave{RECONNECT}` to so many participants a second, then [`Told::Drained`].
-    Drain {
-        /// Participants told per second.
-        pace: u32,
+    /// Moves participants away: `leave{RECONNECT}` to so many of them, or to all when there are fewer. A room that is begun
+    /// is moved whole, even if those are more. Rooms stay open until their time is up.
+    MoveAway {
+        /// How many.
+        count: u32,
+    },
+    /// A room has been placed elsewhere: if it is here under this generation or an older one, its participants get
+    /// `leave{RECONNECT}` and not one media packet more, and it is closed ([`Told::RoomClosed`]).
+    FenceRoom {
+        /// Which.
+        room: RoomName,
+        /// Up to and with which generation.
+        generation: Generation,
     },
     /// Rooms of this shard have been placed elsewhere while it was not run: forgets everything and sends no media
     /// packet more; sockets that still live get `leave{RECONNECT}`.
@@ -108,7 +119,12 @@ pub struct Join {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the variants are LiveKit's methods, documented there")]
 pub enum ApiRequest {
-    CreateRoom { request: Box<proto::CreateRoomRequest>, generation: Generation },
+    CreateRoom {
+        request: Box<proto::CreateRoomRequest>,
+        generation: Generation,
+        /// When a room that moves here was made, in milliseconds of Unix time; `None` is now.
+        created_unix_ms: Option<i64>,
+    },
     ListRooms(proto::ListRoomsRequest),
     DeleteRoom(proto::DeleteRoomRequest),
     ListParticipants(proto::ListParticipantsRequest),
@@ -162,10 +178,8 @@ pub enum Told {
     Refused {
         /// Who asked.
         session: SessionId,
-        /// HTTP status of the refusal.
-        status: u16,
-        /// Body of the refusal, for a developer.
-        text: String,
+        /// Why.
+        refusal: Refusal,
     },
     /// One encoded `SignalResponse`.
     Frame {
@@ -188,12 +202,14 @@ pub enum Told {
     },
     /// The answer to [`Command::Tick`].
     Ticked(u64),
-    /// A room lives here now.
+    /// A room lives here now; told again when its generation or its settings change.
     RoomOpened {
         /// Which.
         room: RoomName,
         /// Under which generation.
         generation: Generation,
+        /// What it is set to, once the server API has made or changed it. Others have the settings that any node gives.
+        settings: Option<RoomSettings>,
     },
     /// A room has ended here.
     RoomClosed {
@@ -202,8 +218,6 @@ pub enum Told {
         /// Under which generation.
         generation: Generation,
     },
-    /// Everybody has been told to move.
-    Drained,
     /// A session of this shard panicked and was ended; an ERROR for the log.
     Panicked {
         /// What the panic said.
@@ -234,6 +248,8 @@ pub struct ShardStats {
     pub subscriptions: usize,
     /// Joins accepted since the start.
     pub joins: u64,
+    /// Those of them whose media came up.
+    pub connected: u64,
     /// Resumes accepted since the start.
     pub resumes: u64,
     /// Sessions ended by a panic since the start.

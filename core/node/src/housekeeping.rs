@@ -1,4 +1,4 @@
-//! What happens because time passes: rooms that end, clients that went silent, tokens, drains.
+//! What happens because time passes: rooms that end, clients that went silent, tokens.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use outlast_media::PlaneEvent;
 use outlast_model::Time;
 
 use crate::{
-    door::{Out, Told},
+    door::Out,
     participant::{ParticipantKey, Track},
     shard::Shard,
 };
@@ -27,24 +27,8 @@ const NAMED_SPAN: Duration = Duration::from_millis(500);
 /// Span between two refreshed tokens (LiveKit's server: 5 min).
 pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
-/// A paced move of everybody to other nodes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Drain {
-    pace: u32,
-    began: Time,
-    told: u64,
-    /// Everybody has been told; the shard stays closed to newcomers.
-    finished: bool,
-}
-
 impl Shard {
-    pub(crate) fn drain(&mut self, now: Time, pace: u32) {
-        self.drain = Some(Drain { pace: pace.max(1), began: now, told: 0, finished: false });
-        self.housekeeping_at = now;
-    }
-
     pub(crate) fn housekeeping(&mut self, now: Time, out: &mut Out) {
-        self.drain_step(now, out);
         let keys: Vec<ParticipantKey> = self.participants.keys().collect();
         for key in keys {
             self.isolated(key, out, |shard, out| shard.look_after(now, key, out));
@@ -155,26 +139,6 @@ impl Shard {
         participant.refresh_at = now + REFRESH_INTERVAL;
         let token = self.config.api_keys.refresh(&participant.claims, unix);
         self.tell(key, signal_response::Message::RefreshToken(token), out);
-    }
-
-    fn drain_step(&mut self, now: Time, out: &mut Out) {
-        let Some(mut drain) = self.drain.filter(|drain| !drain.finished) else { return };
-        let due = now.since(drain.began).as_millis() as u64 * u64::from(drain.pace) / 1000 + 1;
-        while drain.told < due {
-            // Moved participants are removed at once, so whoever is left has not been told. Room by room, so that few
-            // rooms are in two places at a time.
-            let members = self.room_names.values().filter_map(|room| self.rooms.get(*room));
-            let next = members.flat_map(|room| room.members.values()).next().copied();
-            let Some(key) = next else {
-                self.drain = Some(Drain { finished: true, ..drain });
-                out.told.push(Told::Drained);
-                return;
-            };
-            drain.told += 1;
-            self.send_away(key, proto::DisconnectReason::ServerShutdown, out);
-            self.remove(key, proto::DisconnectReason::ServerShutdown, out);
-        }
-        self.drain = Some(drain);
     }
 
     pub(crate) fn plane_event(&mut self, event: PlaneEvent, out: &mut Out) {

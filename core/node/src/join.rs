@@ -21,7 +21,7 @@ use crate::{
     hush::Hush,
     leave::leave,
     participant::{Channels, Negotiation, Participant, ParticipantKey},
-    room::{DEPARTURE_TIMEOUT, Departed, EMPTY_TIMEOUT, Room, RoomKey, publish_codecs},
+    room::{DEPARTURE_TIMEOUT, Departed, EMPTY_TIMEOUT, Origin, Room, RoomKey, publish_codecs},
     shard::{Shard, frame},
 };
 
@@ -33,11 +33,24 @@ pub struct Refusal {
     pub status: u16,
     /// For a developer.
     pub text: String,
+    /// What a gateway can make of it.
+    pub about: About,
+}
+
+/// What a [`Refusal`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The request, the room, or trouble of ours; another node is no remedy.
+    Request,
+    /// The shard holds as many participants as it may: another node may take them.
+    Shard,
+    /// The room has been placed anew, under this generation.
+    Generation(Generation),
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, text: impl Into<String>) -> Refusal {
-        Refusal { status, text: text.into() }
+        Refusal { status, text: text.into(), about: About::Request }
     }
 }
 
@@ -49,18 +62,16 @@ impl Shard {
         } else {
             self.join_fresh(now, join, out)
         };
-        if let Err(Refusal { status, text }) = result {
-            out.told.push(Told::Refused { session, status, text });
+        if let Err(refusal) = result {
+            out.told.push(Told::Refused { session, refusal });
         }
     }
 
     fn join_fresh(&mut self, now: Time, join: Join, out: &mut Out) -> Result<(), Refusal> {
         check_join(&join.claims, &join.request)?;
-        if self.drain.is_some() {
-            return Err(Refusal::new(503, "this node is draining"));
-        }
         if self.participants.len() >= self.config.participants_max {
-            return Err(Refusal::new(503, "this node is full"));
+            let about = About::Shard;
+            return Err(Refusal { about, ..Refusal::new(503, "this node is full") });
         }
         let offer = match &join.request.publisher_offer {
             Some(description) => {
@@ -72,7 +83,10 @@ impl Shard {
             None => None,
         };
         let name = RoomName::from(join.claims.video.room.as_str());
-        let room = self.open_room(now, &name, join.generation, out)?;
+        let (room, news) = self.open_room(now, &name, join.generation, None)?;
+        if news {
+            self.tell_opened(room, out);
+        }
         self.check_space(room, &join)?;
         if let Some(old) = self.rooms[room].members.get(&join.claims.identity).copied() {
             let reason = DisconnectReason::DuplicateIdentity;
@@ -100,24 +114,25 @@ impl Shard {
         Ok(())
     }
 
-    /// The room of this name, opened if it is not there.
+    /// The room of this name, opened if it is not there, and whether that, or its generation, is news to be told. A new one
+    /// was made at `created_unix_ms`, or now.
     pub(crate) fn open_room(
         &mut self,
         now: Time,
         name: &RoomName,
         generation: Generation,
-        out: &mut Out,
-    ) -> Result<RoomKey, Refusal> {
+        created_unix_ms: Option<i64>,
+    ) -> Result<(RoomKey, bool), Refusal> {
         if let Some(key) = self.room_names.get(name).copied() {
             let room = &mut self.rooms[key];
             if generation < room.generation {
-                return Err(Refusal::new(503, "the room was placed anew: ask again"));
+                let about = About::Generation(room.generation);
+                let text = "the room was placed anew: ask again";
+                return Err(Refusal { about, ..Refusal::new(409, text) });
             }
-            if generation > room.generation {
-                room.generation = generation;
-                out.told.push(Told::RoomOpened { room: name.clone(), generation });
-            }
-            return Ok(key);
+            let raised = generation > room.generation;
+            room.generation = generation;
+            return Ok((key, raised));
         }
         let sid = RoomSid::from(self.fresh_id("RM_"));
         let room = Room {
@@ -128,7 +143,8 @@ impl Shard {
             departure_timeout: DEPARTURE_TIMEOUT,
             max_participants: 0,
             metadata: String::new(),
-            created_unix_ms: millis(self.unix(now)),
+            created_unix_ms: created_unix_ms.unwrap_or_else(|| millis(self.unix(now))),
+            origin: Origin::Joined,
             members: std::collections::BTreeMap::new(),
             idle_since: Some(now),
             used: false,
@@ -140,8 +156,14 @@ impl Shard {
         };
         let key = self.rooms.insert(room);
         self.room_names.insert(name.clone(), key);
-        out.told.push(Told::RoomOpened { room: name.clone(), generation });
-        Ok(key)
+        Ok((key, true))
+    }
+
+    /// Says that the room is here, under which generation, and what it is set to.
+    pub(crate) fn tell_opened(&self, key: RoomKey, out: &mut Out) {
+        let Some(room) = self.rooms.get(key) else { return };
+        let (generation, settings) = (room.generation, room.settings());
+        out.told.push(Told::RoomOpened { room: room.name.clone(), generation, settings });
     }
 
     fn check_space(&self, room: RoomKey, join: &Join) -> Result<(), Refusal> {
@@ -225,10 +247,9 @@ impl Shard {
         self.sessions.insert(session, key);
         let room = &mut self.rooms[room];
         room.members.insert(identity, key);
-        room.used = true;
         room.changed = true;
         if !dependent {
-            room.idle_since = None;
+            (room.used, room.idle_since) = (true, None);
         }
         key
     }

@@ -1,7 +1,7 @@
 //! Going away: one participant, one socket, one room, or everybody.
 
 use outlast_livekit as proto;
-use outlast_model::{Epoch, SessionId, Time};
+use outlast_model::{Epoch, Generation, RoomName, SessionId, Time};
 use proto::{DisconnectReason, leave_request::Action, signal_response::Message};
 
 use crate::{
@@ -107,9 +107,49 @@ impl Shard {
             self.tell_leave(member, Action::Disconnect, reason, out);
             self.remove(member, reason, out);
         }
+        self.forget_room(key, out);
+    }
+
+    fn forget_room(&mut self, key: RoomKey, out: &mut Out) {
         let Some(room) = self.rooms.remove(key) else { return };
         self.room_names.remove(&room.name);
         out.told.push(Told::RoomClosed { room: room.name, generation: room.generation });
+    }
+
+    /// Tells so many participants to join anew elsewhere. Whole rooms: who is moved first opens the room elsewhere, which
+    /// takes it from here, and until the others follow they do not hear each other.
+    pub(crate) fn move_away(&mut self, count: u32, out: &mut Out) {
+        let mut chosen = Vec::new();
+        for room in self.room_names.values().filter_map(|room| self.rooms.get(*room)) {
+            if chosen.len() >= count as usize {
+                break;
+            }
+            chosen.extend(room.members.values().copied());
+        }
+        for key in chosen {
+            self.send_away(key, DisconnectReason::ServerShutdown, out);
+            self.remove(key, DisconnectReason::ServerShutdown, out);
+        }
+    }
+
+    /// The room belongs to another node now, up to and with this generation.
+    pub(crate) fn fence_room(&mut self, name: &RoomName, generation: Generation, out: &mut Out) {
+        let Some(key) = self.room_names.get(name).copied() else { return };
+        let room = &self.rooms[key];
+        if room.generation > generation {
+            return;
+        }
+        let members: Vec<_> = room.members.values().copied().collect();
+        let reason = DisconnectReason::StateMismatch;
+        // All sockets first: nobody is to hear that the others have left.
+        for member in &members {
+            self.send_away(*member, reason, out);
+            self.detach(*member, out);
+        }
+        for member in members {
+            self.remove(member, reason, out);
+        }
+        self.forget_room(key, out);
     }
 
     /// Everything here belongs to another node now. Sockets that still live are told; no media packet is sent.
@@ -130,7 +170,6 @@ impl Shard {
             out.told.push(Told::RoomClosed { room: room.name, generation: room.generation });
         }
         self.room_names.clear();
-        self.drain = None;
         out.batch.clear();
     }
 }

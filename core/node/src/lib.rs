@@ -25,7 +25,7 @@ mod signal;
 mod subscribe;
 
 pub use door::{ApiError, ApiRequest, Command, Join, Out, ShardConfig, ShardStats, Told};
-pub use join::{Refusal, check_join};
+pub use join::{About, Refusal, check_join};
 pub use shard::Shard;
 
 use outlast_model::RoomName;

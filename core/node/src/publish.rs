@@ -152,6 +152,7 @@ impl Shard {
         if std::mem::replace(&mut link.connected, true) {
             return;
         }
+        self.stats.connected += 1;
         self.announce(key, Reach::All, out);
         self.settle_tracks(key, out);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use outlast_livekit as proto;
-use outlast_model::{Generation, Identity, RoomName, RoomSid, Time};
+use outlast_model::{Generation, Identity, RoomName, RoomSettings, RoomSid, Time};
 use slotmap::new_key_type;
 
 use crate::{data::Replay, participant::ParticipantKey};
@@ -37,10 +37,11 @@ pub(crate) struct Room {
     pub(crate) max_participants: u32,
     pub(crate) metadata: String,
     pub(crate) created_unix_ms: i64,
+    pub(crate) origin: Origin,
     pub(crate) members: BTreeMap<Identity, ParticipantKey>,
     /// Since when nobody who keeps the room alive is in it.
     pub(crate) idle_since: Option<Time>,
-    /// Somebody has been in it.
+    /// Somebody who keeps it alive has been in it.
     pub(crate) used: bool,
     pub(crate) replay: Replay,
     pub(crate) departed: Departed,
@@ -49,6 +50,17 @@ pub(crate) struct Room {
     pub(crate) told_at: Time,
     /// Nonces of the latest user packets that carried one; a packet that was sent twice is relayed once.
     pub(crate) nonces: VecDeque<Vec<u8>>,
+}
+
+/// Whose settings a room has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Everybody's: it was opened by whoever joined first.
+    Joined,
+    /// It was opened so, and the server API has changed it since.
+    Changed,
+    /// The server API made it, or gave it settings.
+    Api,
 }
 
 /// Who has left lately: a client that resumes must be told, or JS keeps showing them.
@@ -78,6 +90,18 @@ impl Room {
     pub(crate) fn expired(&self, now: Time) -> bool {
         let keep = if self.used { self.departure_timeout } else { self.empty_timeout };
         self.idle_since.is_some_and(|since| now.since(since) >= keep)
+    }
+
+    /// What must follow the room when it moves; `None` when every node would give it the same.
+    pub(crate) fn settings(&self) -> Option<RoomSettings> {
+        (self.origin != Origin::Joined).then(|| RoomSettings {
+            empty_timeout_s: seconds(self.empty_timeout),
+            departure_timeout_s: seconds(self.departure_timeout),
+            max_participants: self.max_participants,
+            metadata: self.metadata.clone(),
+            created_unix_ms: self.created_unix_ms,
+            by_api: self.origin == Origin::Api,
+        })
     }
 
     /// The room as clients see it.

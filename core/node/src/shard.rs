@@ -17,7 +17,8 @@ use slotmap::{SecondaryMap, SlotMap};
 
 use crate::{
     door::{ApiError, Command, Out, ShardConfig, ShardStats, Told},
-    housekeeping::{self, Drain},
+    housekeeping,
+    join::Refusal,
     participant::{ADDRESSES_MAX, Participant, ParticipantKey},
     room::{Room, RoomKey},
 };
@@ -40,7 +41,6 @@ pub struct Shard {
     /// Participants whose sections may have to change; looked at once a batch.
     pub(crate) unsettled: Vec<ParticipantKey>,
     pub(crate) housekeeping_at: Time,
-    pub(crate) drain: Option<Drain>,
     pub(crate) stats: ShardStats,
     /// The `now` of the call that runs.
     pub(crate) clock: Time,
@@ -78,7 +78,6 @@ impl Shard {
             timers: BinaryHeap::new(),
             unsettled: Vec::new(),
             housekeeping_at: now + housekeeping::INTERVAL,
-            drain: None,
             stats: ShardStats::default(),
             transport_events: Vec::new(),
             late_events: Vec::new(),
@@ -158,8 +157,8 @@ impl Shard {
                 let caught = catch_unwind(AssertUnwindSafe(|| self.join(now, *join, out)));
                 if let Err(payload) = caught {
                     self.panicked(payload.as_ref(), out);
-                    let text = "the join panicked".to_owned();
-                    out.told.push(Told::Refused { session, status: 500, text });
+                    let refusal = Refusal::new(500, "the join panicked");
+                    out.told.push(Told::Refused { session, refusal });
                 }
             }
             Command::Signal { session, bytes } => {
@@ -176,7 +175,8 @@ impl Shard {
                 out.told.push(Told::Api { call, result });
             }
             Command::Tick(tick) => out.told.push(Told::Ticked(tick)),
-            Command::Drain { pace } => self.drain(now, pace),
+            Command::MoveAway { count } => self.move_away(count, out),
+            Command::FenceRoom { room, generation } => self.fence_room(&room, generation, out),
             Command::Fence { epoch } => self.fence(epoch, out),
             Command::Panic { identity } => {
                 let found = self.participants.iter().find(|(_, p)| p.identity.as_str() == identity);
@@ -232,6 +232,11 @@ impl Shard {
             .into_iter()
             .flatten()
             .fold(self.housekeeping_at, Time::min)
+    }
+
+    /// Participants joined, in all rooms.
+    pub fn participants(&self) -> usize {
+        self.participants.len()
     }
 
     /// Counters and gauges, as of now.

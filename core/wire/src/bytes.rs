@@ -1,4 +1,6 @@
-//! Reading and writing fixed-width big-endian fields; every read is checked.
+//! Reading and writing fixed-width big-endian fields; every read is checked. Messages grow at their end.
+
+use outlast_model::{NAME_CHARS_MAX, RoomName};
 
 /// Why bytes are not one of our messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,8 +8,8 @@ pub enum DecodeError {
     /// Fewer bytes than the message needs.
     #[error("message is cut short")]
     Short,
-    /// Bytes after the message's end.
-    #[error("message has bytes too many")]
+    /// More bytes than any message of its kind may have.
+    #[error("message is too long")]
     Long,
     /// A version that this program does not speak.
     #[error("unknown version {0}")]
@@ -20,7 +22,8 @@ pub enum DecodeError {
     Field(&'static str),
 }
 
-/// Takes fields off the front of a message.
+/// Takes fields off the front of a message. What follows the last field that the reader knows is a later version's, and is
+/// left alone.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -68,7 +71,28 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| DecodeError::Field(name))
     }
 
-    pub(crate) fn end(self) -> Result<(), DecodeError> {
-        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Long) }
+    /// A field that messages have got since: its default when an earlier version ended before it.
+    pub(crate) fn grown<T: Default>(
+        &mut self,
+        take: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        if self.0.is_empty() { Ok(T::default()) } else { take(self) }
     }
+
+    /// A room's name, or an error when it has none or too long a one.
+    pub(crate) fn room(&mut self) -> Result<RoomName, DecodeError> {
+        let length = usize::from(self.u16()?);
+        let name = self.text(length, "room name")?;
+        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+            return Err(DecodeError::Field("room name"));
+        }
+        Ok(RoomName::from(name))
+    }
+}
+
+/// Writes what [`Reader::room`] reads; a name that is too long makes a message that nobody decodes.
+pub(crate) fn put_room(room: &RoomName, out: &mut Vec<u8>) {
+    let length = u16::try_from(room.as_str().len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(room.as_str().as_bytes());
 }

@@ -1,5 +1,8 @@
-//! Messages between Outlast's own programs and their bytes: beats and echoes in sealed datagrams, the room stream in
-//! WebSocket frames. Decoding never panics and never allocates more than the input is long.
+//! Messages between Outlast's own programs and their bytes: beats, echoes and outlooks in sealed datagrams, the room stream
+//! in WebSocket frames. Decoding never panics and never allocates more than the input is long.
+//!
+//! Programs of two versions talk: messages grow at their end alone, a decoder leaves alone what follows the fields that it
+//! knows, and a field that an earlier version did not send has its default.
 
 mod beat;
 mod bytes;
@@ -7,10 +10,10 @@ mod prescan;
 mod rooms;
 mod seal;
 
-pub use beat::{Beat, Echo, Echoed, Message};
+pub use beat::{Beat, Echo, Echoed, Message, Outlook};
 pub use bytes::DecodeError;
 pub use prescan::{CLIENT_MESSAGE_LIMITS, ScanError, ScanLimits, within};
-pub use rooms::{ROOM_FRAME_BYTES_MAX, RoomFrame};
+pub use rooms::{ROOM_FRAME_BYTES_MAX, RoomFrame, STEER_BYTES_MAX, Steer};
 pub use seal::{
     DATAGRAM_BYTES_MAX, Datagram, OpenError, Opened, Opener, PROCESS_ID_BYTES_MAX, Process,
     ProcessRole, SECRET_BYTES_MIN, Sealer, Secret, SecretError,

@@ -192,6 +192,30 @@ class Fleet:
         async with self._http.post(url, ssl=context, server_hostname="outlast-cluster") as response:
             return response.status
 
+    async def wipe_directory(self, region: str) -> int:
+        """Empties the directory of a region's gateway, by the hook on its admin listener."""
+        server = self.gateway(region).server
+        async with self._http.post(server.admin_url + "/debug/directory/wipe") as response:
+            return response.status
+
+    async def drain(self, target: str, *options: str) -> tuple[int, str]:
+        """`outlast drain` of a node or region; its exit code and what it said."""
+        config = self.gateway(REGIONS[0]).server.config
+        process = await asyncio.create_subprocess_exec(
+            str(self._binary),
+            "drain",
+            target,
+            "--config",
+            str(config),
+            *options,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=clean_environment(),
+        )
+        said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode(errors="replace")
+
     async def heal(self) -> None:
         """Brings back everything that a test before has broken."""
         broken = [p for p in self.processes.values() if p.is_frozen or not p.is_running()]

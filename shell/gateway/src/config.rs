@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use outlast_directory::RoomKeyer;
 use outlast_link::Credentials;
-use outlast_model::{Epoch, NodeId, RegionName};
+use outlast_model::{Epoch, GatewayId, NodeId, RegionName};
 use outlast_token::ApiKeys;
 use outlast_wire::Secret;
 
@@ -27,18 +28,22 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// TLS of the public listener; none behind a proxy that ends it.
     pub tls: Option<PublicTls>,
-    /// UDP socket for beats; port 0 takes any.
+    /// UDP socket for beats and outlooks; port 0 takes any.
     pub beat: SocketAddr,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Who may sign tokens.
     pub api_keys: ApiKeys,
-    /// The cluster's secret, for beats.
+    /// The cluster's secret, for beats and outlooks.
     pub secret: Secret,
     /// The cluster's certificates, for connections to nodes.
     pub credentials: Arc<Credentials>,
     /// Every node of every region.
     pub nodes: Vec<NodePeer>,
+    /// Every other gateway of every region.
+    pub gateways: Vec<GatewayPeer>,
+    /// Makes rooms' keys in the directory: [`room_keyer`](crate::room_keyer) of the cluster's secret.
+    pub room_keyer: RoomKeyer,
     /// Clients told to reconnect a second.
     pub tell_per_second: u32,
     /// Pages of the demo by exact path; `/` says `OK` when it has none.
@@ -69,6 +74,17 @@ pub struct NodePeer {
     pub capacity: u32,
 }
 
+/// Another gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayPeer {
+    /// Its id.
+    pub id: GatewayId,
+    /// Where it is.
+    pub region: RegionName,
+    /// Its socket for beats and outlooks.
+    pub beat: SocketAddr,
+}
+
 /// A static page.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -92,6 +108,9 @@ pub enum GatewayError {
         #[source]
         source: std::io::Error,
     },
+    /// The kernel gives no random bytes.
+    #[error("no random bytes from the kernel")]
+    Entropy(#[source] std::io::Error),
     /// A certificate or key is not usable.
     #[error("credentials")]
     Credentials(#[from] outlast_link::CredentialsError),

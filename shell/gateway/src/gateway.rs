@@ -10,29 +10,35 @@ use std::{
     time::Duration,
 };
 
-use outlast_gateway_core::{Input, NodeFacts, Role, RoleConfig};
+use outlast_gateway_core::{
+    DirectoryUse, GatewayFacts, Input, NodeFacts, Role, RoleConfig, Spread,
+};
 use outlast_link::{Dialer, ServerLimits, ServerTls, public_tls, serve};
 use outlast_model::NodeId;
-use outlast_runtime::Clock;
+use outlast_runtime::{Clock, entropy};
 use outlast_token::ApiKeys;
-use outlast_wire::{Opener, Process, Sealer};
+use outlast_wire::{Message, Opener, Process, Sealer};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use crate::{
-    GatewayConfig, GatewayError, NodePeer, Page, beats::Beats, http_door, metrics::Metrics,
-    role_loop::RoleLoop, streams, wall::WallClock,
+    GatewayConfig, GatewayError, NodePeer, Page,
+    beats::Beats,
+    directory::Embedded,
+    http_door,
+    metrics::Metrics,
+    role_loop::{Hands, RoleLoop},
+    streams::{self, Steering},
+    wall::WallClock,
 };
 
-/// Most requests at once that are looking for a node; each holds a connection and a few buffers.
-const JOINS_MAX: usize = 512;
-/// Echoes waiting for the socket: a few for every node of a large cluster.
-const ECHOES_MAX: usize = 1_024;
+/// Echoes and outlooks waiting for the socket: a few for every node and gateway of a large cluster.
+const DATAGRAMS_MAX: usize = 4_096;
 /// After a stop is asked for: whoever has not been told by then was not listening.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -44,7 +50,6 @@ pub(crate) struct Shared {
     pub(crate) keys: ApiKeys,
     pub(crate) trusted_proxies: Vec<IpAddr>,
     pub(crate) pages: BTreeMap<String, Page>,
-    pub(crate) joins: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) wall: WallClock,
 }
@@ -55,6 +60,7 @@ pub struct Gateway {
     listener: TcpListener,
     tls: ServerTls,
     beats: Beats,
+    steering: Vec<(NodePeer, Steering)>,
     public: SocketAddr,
     beat: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -66,51 +72,27 @@ impl Gateway {
     /// # Errors
     /// When a socket cannot be bound or a certificate is not usable.
     pub fn bind(config: GatewayConfig, registry: &mut Registry) -> Result<Gateway, GatewayError> {
-        let bound =
-            |address, purpose| move |source| GatewayError::Bind { address, purpose, source };
-        let listener = std::net::TcpListener::bind(config.listen)
-            .and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener)
-            })
-            .map_err(bound(config.listen, "clients"))?;
-        let public = listener.local_addr().map_err(bound(config.listen, "clients"))?;
-        let socket = std::net::UdpSocket::bind(config.beat)
-            .and_then(|socket| {
-                socket.set_nonblocking(true)?;
-                UdpSocket::from_std(socket)
-            })
-            .map_err(bound(config.beat, "beats"))?;
-        let beat = socket.local_addr().map_err(bound(config.beat, "beats"))?;
+        let (listener, public) = listener(config.listen)?;
+        let (socket, beat) = beat_socket(config.beat)?;
         let tls = match &config.tls {
             Some(tls) => ServerTls::Public(public_tls(&tls.certificate, &tls.key)?),
             None => ServerTls::Plain,
         };
         let (clock, metrics) = (Clock::start(), Metrics::register(registry));
-        let (echo, echoes) = mpsc::channel(ECHOES_MAX);
-        let facts = config.nodes.iter().map(|node| NodeFacts {
-            id: node.id.clone(),
-            region: node.region.clone(),
-            capacity: node.capacity,
-        });
-        let role = RoleConfig {
-            epoch: config.epoch,
-            nodes: facts.collect(),
-            tell_per_second: config.tell_per_second,
-        };
-        let role = Role::new(role, clock.now());
-        let role = Arc::new(RoleLoop::new(clock, role, metrics.clone(), echo));
-        let me = Process::gateway(&config.id);
-        let senders = config.nodes.iter().map(|node| Process::node(node.id.as_str()));
-        let beats = Beats {
-            opener: Opener::new(&config.secret, me.clone(), senders),
-            sealer: Sealer::new(&config.secret, me, config.epoch),
-            nodes: config.nodes.iter().map(|node| (node.id.clone(), node.beat)).collect(),
-            socket,
-            echoes,
-            role: Arc::clone(&role),
-            metrics: metrics.clone(),
-        };
+        let (sender, datagrams) = mpsc::channel(DATAGRAMS_MAX);
+        let (mut steers, mut steering) = (BTreeMap::new(), Vec::new());
+        for node in &config.nodes {
+            let (sender, receiver) = streams::steers();
+            steers.insert(node.id.clone(), sender);
+            steering.push((node.clone(), receiver));
+        }
+        let role = Role::new(role_config(&config)?, clock.now());
+        let directory = Embedded::new().map_err(GatewayError::Entropy)?;
+        let hands = Hands { clock, metrics: metrics.clone(), datagrams: sender, steers, directory };
+        let role = Arc::new(RoleLoop::new(role, hands));
+        let beats = beats(&config, socket, datagrams, Arc::clone(&role), metrics.clone());
+        tracing::info!(gateway = config.id, region = %config.region, version = config.version,
+            %public, %beat, "gateway bound");
         let shared = Shared {
             role,
             dialer: Dialer::new(&config.credentials)?,
@@ -118,14 +100,11 @@ impl Gateway {
             keys: config.api_keys,
             trusted_proxies: config.trusted_proxies,
             pages: config.pages,
-            joins: Semaphore::new(JOINS_MAX),
             metrics,
             wall: WallClock::system(),
         };
-        tracing::info!(gateway = config.id, region = %config.region, version = config.version,
-            %public, %beat, "gateway bound");
         let (shared, ready) = (Arc::new(shared), Arc::default());
-        Ok(Gateway { shared, listener, tls, beats, public, beat, ready })
+        Ok(Gateway { shared, listener, tls, beats, steering, public, beat, ready })
     }
 
     /// Where clients come in.
@@ -144,6 +123,12 @@ impl Gateway {
         Arc::clone(&self.ready)
     }
 
+    /// What makes the embedded directory forget everything, as if its process had been started anew. For tests.
+    pub fn directory_wipe(&self) -> impl Fn() + Send + Sync + use<> {
+        let role = Arc::clone(&self.shared.role);
+        move || role.wipe_directory()
+    }
+
     /// Serves until `shutdown` is true; then takes nobody in, tells everybody to reconnect, and returns when they are gone.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         // Dropped at the end, and its tasks with it.
@@ -154,9 +139,9 @@ impl Gateway {
             async move { role.run().await }
         });
         tasks.spawn(self.beats.run());
-        for node in self.shared.nodes.values() {
+        for (node, steering) in self.steering {
             let (dialer, role) = (self.shared.dialer.clone(), Arc::clone(&role));
-            tasks.spawn(streams::follow(node.clone(), dialer, role));
+            tasks.spawn(streams::follow(node, dialer, role, steering));
         }
         tasks.spawn({
             let (role, ready) = (Arc::clone(&role), Arc::clone(&self.ready));
@@ -179,12 +164,80 @@ impl Gateway {
         // A dropped sender is a stop as well.
         let _ = shutdown.wait_for(|stop| *stop).await;
         self.ready.store(false, Ordering::Relaxed);
-        self.shared.joins.close();
         tracing::info!(sessions = role.sessions(), "gateway stops: telling everybody");
         role.input(Input::Drain);
         if timeout(DRAIN_MAX, role.drained()).await.is_err() {
             tracing::warn!(sessions = role.sessions(), "gateway stopped before all had gone");
         }
+    }
+}
+
+fn listener(address: SocketAddr) -> Result<(TcpListener, SocketAddr), GatewayError> {
+    let bound = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let bound = listener.local_addr()?;
+        Ok((TcpListener::from_std(listener)?, bound))
+    };
+    bound().map_err(|source| GatewayError::Bind { address, purpose: "clients", source })
+}
+
+fn beat_socket(address: SocketAddr) -> Result<(UdpSocket, SocketAddr), GatewayError> {
+    let bound = || {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let bound = socket.local_addr()?;
+        Ok((UdpSocket::from_std(socket)?, bound))
+    };
+    bound().map_err(|source| GatewayError::Bind { address, purpose: "beats", source })
+}
+
+fn role_config(config: &GatewayConfig) -> Result<RoleConfig, GatewayError> {
+    let nodes = config.nodes.iter().map(|node| NodeFacts {
+        id: node.id.clone(),
+        region: node.region.clone(),
+        capacity: node.capacity,
+    });
+    let gateways = config
+        .gateways
+        .iter()
+        .map(|gateway| GatewayFacts { id: gateway.id.clone(), region: gateway.region.clone() });
+    let seed = entropy::bytes().map_err(GatewayError::Entropy)?;
+    // Every gateway has a directory of its own, so none settles who wins.
+    let directory = DirectoryUse { keyer: config.room_keyer, arbitrates: false };
+    Ok(RoleConfig {
+        id: config.id.as_str().into(),
+        region: config.region.clone(),
+        epoch: config.epoch,
+        nodes: nodes.collect(),
+        gateways: gateways.collect(),
+        tell_per_second: config.tell_per_second,
+        spread: Spread::Everywhere,
+        directory: Some(directory),
+        seed: u64::from_le_bytes(seed),
+    })
+}
+
+fn beats(
+    config: &GatewayConfig,
+    socket: UdpSocket,
+    datagrams: mpsc::Receiver<(Process, Message)>,
+    role: Arc<RoleLoop>,
+    metrics: Metrics,
+) -> Beats {
+    let me = Process::gateway(&config.id);
+    let nodes = config.nodes.iter().map(|node| (Process::node(node.id.as_str()), node.beat));
+    let gateways = config.gateways.iter();
+    let gateways = gateways.map(|peer| (Process::gateway(peer.id.as_str()), peer.beat));
+    let peers: BTreeMap<Process, SocketAddr> = nodes.chain(gateways).collect();
+    Beats {
+        socket,
+        opener: Opener::new(&config.secret, me.clone(), peers.keys().cloned()),
+        sealer: Sealer::new(&config.secret, me, config.epoch),
+        peers,
+        datagrams,
+        role,
+        metrics,
     }
 }
 

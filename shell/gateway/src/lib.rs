@@ -1,23 +1,31 @@
 //! The gateway as a program: public HTTP and WebSockets, the proxied signalling, the server API, beats. What to do is
 //! decided in `outlast-gateway-core`; here it is done. Tokens and request targets never reach a log.
 
+mod asking;
 mod beats;
 mod config;
+mod directory;
+mod fields;
 mod gateway;
 mod http_door;
 mod leave;
 mod metrics;
+mod node_api;
+mod outcome;
 mod page;
 mod proxy;
 mod query;
 mod reach;
 mod refusal;
 mod role_loop;
+mod seat;
 mod signal;
 mod streams;
 mod twirp;
 mod twirp_json;
 mod wall;
 
-pub use config::{GatewayConfig, GatewayError, NodePeer, Page, PublicTls};
+pub use config::{GatewayConfig, GatewayError, GatewayPeer, NodePeer, Page, PublicTls};
+pub use directory::room_keyer;
 pub use gateway::{Gateway, run};
+pub use outlast_directory::RoomKeyer;

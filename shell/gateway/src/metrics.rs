@@ -14,11 +14,21 @@ type Label = [(&'static str, &'static str); 1];
 #[derive(Clone)]
 pub(crate) struct Metrics {
     nodes: Family<Label, Gauge>,
+    ejected: Gauge,
+    regions: Family<Label, Gauge>,
+    gateways_heard: Gauge,
     rooms: Gauge,
     sessions: Gauge,
+    asks: Gauge,
+    moves: Counter,
+    flaws: Counter,
+    provisional: Counter,
+    directory_away: Gauge,
+    directory_rooms: Gauge,
     told: Family<Label, Counter>,
     joins: Family<Label, Counter>,
     join_seconds: Histogram,
+    media: Family<Label, Counter>,
     datagrams: Family<Label, Counter>,
     calls: Family<Label, Counter>,
 }
@@ -29,40 +39,83 @@ impl Metrics {
         let buckets = [0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0];
         let metrics = Metrics {
             nodes: Family::default(),
+            ejected: Gauge::default(),
+            regions: Family::default(),
+            gateways_heard: Gauge::default(),
             rooms: Gauge::default(),
             sessions: Gauge::default(),
+            asks: Gauge::default(),
+            moves: Counter::default(),
+            flaws: Counter::default(),
+            provisional: Counter::default(),
+            directory_away: Gauge::default(),
+            directory_rooms: Gauge::default(),
             told: Family::default(),
             joins: Family::default(),
             join_seconds: Histogram::new(buckets),
+            media: Family::default(),
             datagrams: Family::default(),
             calls: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("outlast_gateway");
-        registry.register("nodes", "Nodes by health", metrics.nodes.clone());
-        registry.register("rooms", "Rooms known", metrics.rooms.clone());
-        registry.register("sessions", "Signalling connections proxied", metrics.sessions.clone());
-        registry.register("told", "Clients told to reconnect, by reason", metrics.told.clone());
-        registry.register("joins", "Signalling requests by outcome", metrics.joins.clone());
-        registry.register(
-            "join_seconds",
-            "Time to a node's admission",
-            metrics.join_seconds.clone(),
-        );
-        registry.register(
-            "datagrams",
-            "Beats received, by what became of them",
-            metrics.datagrams.clone(),
-        );
-        registry.register("api_calls", "Server API calls by outcome", metrics.calls.clone());
+        metrics.register_view(registry);
+        metrics.register_clients(registry);
         metrics
     }
 
-    pub(crate) fn facts(&self, facts: &Facts) {
+    /// What is believed of the others.
+    fn register_view(&self, registry: &mut Registry) {
+        registry.register("nodes", "Nodes by health", self.nodes.clone());
+        let help = "Nodes taken out because their clients' media does not come up";
+        registry.register("nodes_ejected", help, self.ejected.clone());
+        registry.register("regions", "Regions by health", self.regions.clone());
+        let help = "Other gateways heard lately";
+        registry.register("gateways_heard", help, self.gateways_heard.clone());
+        registry.register("rooms", "Rooms known", self.rooms.clone());
+        let help = "Rooms given a new home because they had lost theirs";
+        registry.register("moves", help, self.moves.clone());
+        let help = "Plans to move rooms that were not carried out because of a flaw";
+        registry.register("plan_flaws", help, self.flaws.clone());
+        let help = "Rooms placed without the directory";
+        registry.register("provisional_claims", help, self.provisional.clone());
+        let help = "1 while the directory counts as away";
+        registry.register("directory_away", help, self.directory_away.clone());
+        let help = "Rooms in the directory of this process";
+        registry.register("directory_rooms", help, self.directory_rooms.clone());
+        let help = "Beats and outlooks received, by what became of them";
+        registry.register("datagrams", help, self.datagrams.clone());
+    }
+
+    /// What is done for clients.
+    fn register_clients(&self, registry: &mut Registry) {
+        registry.register("sessions", "Signalling connections proxied", self.sessions.clone());
+        registry.register("asks", "Clients that wait for a place", self.asks.clone());
+        registry.register("told", "Clients told to reconnect, by reason", self.told.clone());
+        registry.register("joins", "Signalling requests by outcome", self.joins.clone());
+        let help = "Time to a node's admission";
+        registry.register("join_seconds", help, self.join_seconds.clone());
+        let help = "Joins whose offer was answered, and whose media came up after it";
+        registry.register("media", help, self.media.clone());
+        registry.register("api_calls", "Server API calls by outcome", self.calls.clone());
+    }
+
+    pub(crate) fn facts(&self, facts: &Facts, directory_rooms: usize) {
         for (health, count) in ["alive", "suspect", "down"].into_iter().zip(facts.nodes) {
             set(&self.nodes.get_or_create(&[("health", health)]), count);
         }
+        for (health, count) in ["up", "doubted", "down"].into_iter().zip(facts.regions) {
+            set(&self.regions.get_or_create(&[("health", health)]), count);
+        }
+        set(&self.ejected, facts.ejected);
+        set(&self.gateways_heard, facts.gateways);
         set(&self.rooms, facts.rooms);
         set(&self.sessions, facts.sessions);
+        set(&self.asks, facts.asks);
+        raise(&self.moves, facts.moves);
+        raise(&self.flaws, facts.flaws);
+        raise(&self.provisional, facts.provisional);
+        set(&self.directory_away, usize::from(facts.directory_away));
+        set(&self.directory_rooms, directory_rooms);
     }
 
     pub(crate) fn told(&self, why: &'static str) {
@@ -78,6 +131,10 @@ impl Metrics {
         self.join_seconds.observe(took.as_secs_f64());
     }
 
+    pub(crate) fn media(&self, step: &'static str) {
+        self.media.get_or_create(&[("step", step)]).inc();
+    }
+
     pub(crate) fn datagram(&self, outcome: &'static str) {
         self.datagrams.get_or_create(&[("outcome", outcome)]).inc();
     }
@@ -89,4 +146,9 @@ impl Metrics {
 
 fn set(gauge: &Gauge, count: usize) {
     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+/// Brings a counter up to `total`; facts are counted one after the other.
+fn raise(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }

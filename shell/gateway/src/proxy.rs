@@ -18,9 +18,13 @@ use outlast_link::{
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::{leave, role_loop::Seat};
+use crate::{
+    leave,
+    outcome::{News, Outcome},
+    seat::{Seat, Told},
+};
 
 /// A frame that cannot be handed on in this time: the receiver has stopped reading.
 const SEND_MAX: Duration = Duration::from_secs(10);
@@ -52,15 +56,22 @@ enum Event {
     Told(Why),
 }
 
-/// Carries frames until one end is gone, or the client has been told to reconnect.
-pub(crate) async fn pump(client: WebSocket, node: WebSocket, mut seat: Seat) -> Ended {
+/// Carries frames until one end is gone, or the client has been told to reconnect. `outcome` is that of a join.
+pub(crate) async fn pump(
+    client: WebSocket,
+    node: WebSocket,
+    seat: Seat,
+    mut told: Told,
+    outcome: Option<Outcome>,
+) -> Ended {
     let (mut client_sink, mut client_source) = client.split();
     let (mut node_sink, mut node_source) = node.split();
     let left = AtomicBool::new(false);
+    let watch = Watch { seat: &seat, left: &left, outcome };
     let mut event = tokio::select! {
         event = upward(&mut client_source, &mut node_sink, &left) => event,
-        event = downward(&mut node_source, &mut client_sink, &left) => event,
-        why = seat.told() => Event::Told(why),
+        event = downward(&mut node_source, &mut client_sink, watch) => event,
+        why = told.why() => Event::Told(why),
     };
     if matches!(event, Event::NodeLost) {
         event = if left.load(Ordering::Relaxed) {
@@ -69,7 +80,7 @@ pub(crate) async fn pump(client: WebSocket, node: WebSocket, mut seat: Seat) -> 
         } else {
             seat.link_lost();
             tokio::select! {
-                why = seat.told() => Event::Told(why),
+                why = told.why() => Event::Told(why),
                 () = drain(&mut client_source) => Event::Client(None),
             }
         };
@@ -133,7 +144,7 @@ async fn upward(client: &mut Source, node: &mut Sink, left: &AtomicBool) -> Even
 }
 
 /// From the node to the client.
-async fn downward(node: &mut Source, client: &mut Sink, left: &AtomicBool) -> Event {
+async fn downward(node: &mut Source, client: &mut Sink, mut watch: Watch<'_>) -> Event {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
@@ -147,10 +158,39 @@ async fn downward(node: &mut Source, client: &mut Sink, left: &AtomicBool) -> Ev
             },
             _ = pings.tick() => Message::Ping(Default::default()),
         };
-        note(&message, left);
+        note(&message, watch.left);
+        let news = watch.look(&message);
         if !matches!(timeout(SEND_MAX, client.send(message)).await, Ok(Ok(()))) {
             return Event::Client(None);
         }
+        watch.tell(news);
+    }
+}
+
+/// What is looked for in the frames of a node.
+struct Watch<'s> {
+    seat: &'s Seat,
+    left: &'s AtomicBool,
+    /// `None` when it is known, or never will be.
+    outcome: Option<Outcome>,
+}
+
+impl Watch<'_> {
+    fn look(&mut self, message: &Message) -> Option<News> {
+        match (&mut self.outcome, message) {
+            (Some(outcome), Message::Binary(frame)) => outcome.look(Instant::now(), frame),
+            _ => None,
+        }
+    }
+
+    fn tell(&mut self, news: Option<News>) {
+        match news {
+            None => return,
+            Some(News::Answered) => return self.seat.answered(),
+            Some(News::Reached) => self.seat.reached(),
+            Some(News::Over) => {}
+        }
+        self.outcome = None;
     }
 }
 

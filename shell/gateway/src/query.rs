@@ -16,6 +16,8 @@ use http::{HeaderMap, header};
 use outlast_livekit::{Message, WrappedJoinRequest, wrapped_join_request::Compression};
 use outlast_model::JOIN_REQUEST_BYTES_MAX;
 
+use crate::fields::{Fields, Malformed, Value};
+
 /// SDKs pad or do not pad.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
@@ -113,44 +115,18 @@ pub(crate) fn is_resume(query: &str) -> bool {
     }
 }
 
-/// Field 7 of a `JoinRequest`, found by walking over the others: decoding them all could cost a hundred times their size.
-fn reconnect_flag(mut message: &[u8]) -> bool {
+/// Field 7 of a `JoinRequest`; the last one counts.
+fn reconnect_flag(message: &[u8]) -> bool {
     const RECONNECT: u64 = 7;
     let mut flag = false;
-    while !message.is_empty() {
-        let Some(tag) = varint(&mut message) else { return false };
-        let length = match tag & 7 {
-            0 => {
-                let Some(value) = varint(&mut message) else { return false };
-                if tag >> 3 == RECONNECT {
-                    flag = value != 0;
-                }
-                continue;
-            }
-            1 => Some(8),
-            2 => varint(&mut message).and_then(|length| usize::try_from(length).ok()),
-            5 => Some(4),
-            _ => None,
-        };
-        let Some((_, rest)) = length.and_then(|length| message.split_at_checked(length)) else {
-            return false;
-        };
-        message = rest;
-    }
-    flag
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
+    for field in Fields::of(message) {
+        match field {
+            Ok((RECONNECT, Value::Number(value))) => flag = value != 0,
+            Ok(_) => {}
+            Err(Malformed) => return false,
         }
     }
-    None
+    flag
 }
 
 #[cfg(test)]

@@ -5,17 +5,20 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use outlast_gateway_core::{Placement, Session};
-use outlast_link::{Body, DialError, DialLimits, Upgrade, WebSocket};
-use outlast_model::{Generation, Identity, RoomName, SIGNAL_FRAME_BYTES_MAX};
+use outlast_gateway_core::{Goal, Session};
+use outlast_link::{Body, DialError, Upgrade, WebSocket};
+use outlast_model::{RoomName, SIGNAL_FRAME_BYTES_MAX};
 use tokio::time::Instant;
 
 use crate::{
+    asking::Wish,
     gateway::Shared,
+    node_api::set_up,
+    outcome::Outcome,
     proxy,
     query::{self, Token},
-    reach::{Goal, Unreached, reach},
-    refusal::{Refusal, with_retry_after},
+    reach::{Reached, Target, Unreached, reach},
+    refusal::Refusal,
 };
 
 /// Most signalling sockets of one gateway.
@@ -23,9 +26,7 @@ pub(crate) const SESSIONS_MAX: usize = 20_000;
 
 /// A request that may come in.
 struct Admission {
-    room: RoomName,
-    client: Identity,
-    goal: Goal,
+    wish: Wish,
     headers: HeaderMap,
     /// Path and query for the node.
     target: String,
@@ -45,29 +46,27 @@ pub(crate) async fn join(
     let Ok(upgrade) = Upgrade::take(&mut request) else {
         return refused(shared, Refusal::NotWebSocket);
     };
-    let Ok(_permit) = shared.joins.try_acquire() else { return refused(shared, Refusal::Busy) };
     if shared.role.sessions() >= SESSIONS_MAX {
         return refused(shared, Refusal::Busy);
     }
-    let reached = reach(shared, &admission.room, admission.goal, |address, generation, limits| {
-        let headers = with_generation(&admission.headers, generation);
-        let (dialer, target) = (&shared.dialer, &admission.target);
-        async move { dialer.websocket(&address.to_string(), target, headers, &limits).await }
-    });
-    match reached.await {
-        Ok((node, placement)) => {
+    let dial = |target: Target| dial(shared, &admission, target);
+    match reach(shared, admission.wish.clone(), dial).await {
+        Ok(reached) => {
             shared.metrics.admitted(started.elapsed());
-            open(shared, upgrade, node, admission, placement)
+            open(upgrade, reached, admission.wish)
         }
         Err(Unreached::Gone) => {
             shared.metrics.join("gone");
             say_gone(upgrade)
         }
-        Err(Unreached::Refused(response)) => {
-            shared.metrics.join("refused_by_node");
-            relay(*response)
+        Err(unreached) => {
+            let by_node = matches!(
+                unreached,
+                Unreached::Refused(_) | Unreached::NoNode { said: Some(_), .. }
+            );
+            shared.metrics.join(if by_node { "refused_by_node" } else { "refused" });
+            unreached.response()
         }
-        Err(Unreached::NoNode) => refused(shared, Refusal::NoNode),
     }
 }
 
@@ -81,32 +80,46 @@ pub(crate) async fn validate(
         Ok(admission) => admission,
         Err(refusal) => return refusal.response(),
     };
-    let Ok(_permit) = shared.joins.try_acquire() else { return Refusal::Busy.response() };
     // A resume is asked about as a join: what was lost is no fault of the token's.
-    let reached = reach(shared, &admission.room, Goal::Join, |address, generation, limits| {
-        ask(shared, &admission, address, generation, limits)
-    });
-    match reached.await {
-        Ok((response, _)) => response.map(Body::new),
-        Err(Unreached::Refused(response)) => relay(*response),
-        Err(Unreached::NoNode | Unreached::Gone) => Refusal::NoNode.response(),
+    let wish = Wish { goal: Goal::Join, ..admission.wish.clone() };
+    match reach(shared, wish, |target| ask(shared, &admission, target)).await {
+        Ok(reached) => reached.answer.map(Body::new),
+        Err(unreached) => unreached.response(),
     }
+}
+
+async fn dial(
+    shared: &Shared,
+    admission: &Admission,
+    target: Target,
+) -> Result<WebSocket, DialError> {
+    set_up(shared, &target, &admission.wish.room).await?;
+    let address = target.address.to_string();
+    let headers = admission.headers_for(&target);
+    shared.dialer.websocket(&address, &admission.target, headers, &target.limits).await
 }
 
 async fn ask(
     shared: &Shared,
     admission: &Admission,
-    address: std::net::SocketAddr,
-    generation: Generation,
-    limits: DialLimits,
+    target: Target,
 ) -> Result<Response<bytes::Bytes>, DialError> {
     let mut request = Request::get(admission.target.as_str()).body(Body::default())?;
-    *request.headers_mut() = with_generation(&admission.headers, generation);
-    let response = shared.dialer.request(&address.to_string(), request, &limits).await?;
+    *request.headers_mut() = admission.headers_for(&target);
+    let address = target.address.to_string();
+    let response = shared.dialer.request(&address, request, &target.limits).await?;
     if response.status().is_success() {
         Ok(response)
     } else {
         Err(DialError::Refused(Box::new(response)))
+    }
+}
+
+impl Admission {
+    fn headers_for(&self, target: &Target) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        target.mark(&mut headers);
+        headers
     }
 }
 
@@ -138,37 +151,28 @@ fn admit(
     if let Ok(value) = HeaderValue::from_str(&client.to_string()) {
         headers.insert("outlast-client-ip", value);
     }
+    let goal = if query::is_resume(query) { Goal::Resume } else { Goal::Join };
+    let room = RoomName::from(claims.video.room.as_str());
     Ok(Admission {
-        room: RoomName::from(claims.video.room.as_str()),
-        client: claims.identity,
-        goal: if query::is_resume(query) { Goal::Resume } else { Goal::Join },
+        wish: Wish { room, client: claims.identity, goal },
         headers,
         target: if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") },
     })
 }
 
-fn with_generation(headers: &HeaderMap, generation: Generation) -> HeaderMap {
-    let mut headers = headers.clone();
-    headers.insert("outlast-generation", HeaderValue::from(generation.0));
-    headers
-}
-
 /// Upgrades the client, now that a node has admitted it.
-fn open(
-    shared: &Arc<Shared>,
-    upgrade: Upgrade,
-    node: WebSocket,
-    admission: Admission,
-    placement: Placement,
-) -> Response<Body> {
+fn open(upgrade: Upgrade, reached: Reached<WebSocket>, wish: Wish) -> Response<Body> {
     let (response, socket) = upgrade.accept(SIGNAL_FRAME_BYTES_MAX);
-    let Placement { node: id, generation, .. } = placement;
-    let Admission { room, client, .. } = admission;
-    let seat = shared.role.open(Session { room, client, node: id.clone(), generation });
+    let Reached { answer: node, placement, asking } = reached;
+    let Wish { room, client, goal } = wish;
+    let id = placement.node.clone();
+    let at = Session { room, client, node: placement.node, generation: placement.generation };
+    let (seat, told) = asking.open(at);
     tokio::spawn(async move {
         let Ok(client) = socket.await else { return };
         let started = Instant::now();
-        let ended = proxy::pump(client, node, seat).await;
+        let outcome = (goal == Goal::Join).then(|| Outcome::new(started));
+        let ended = proxy::pump(client, node, seat, told, outcome).await;
         let seconds = Duration::as_secs(&started.elapsed());
         tracing::debug!(node = %id, ?ended, seconds, "session ended");
     });
@@ -189,10 +193,4 @@ fn say_gone(upgrade: Upgrade) -> Response<Body> {
 fn refused(shared: &Shared, refusal: Refusal) -> Response<Body> {
     shared.metrics.join("refused");
     refusal.response()
-}
-
-/// A node's refusal as the client gets it: status and text, no other header.
-fn relay(response: Response<bytes::Bytes>) -> Response<Body> {
-    let (parts, body) = response.into_parts();
-    with_retry_after(outlast_link::text(parts.status, body))
 }

@@ -1,14 +1,27 @@
-//! The room stream of one node: connected for ever, and its reset is the earliest sign that the node's process is gone.
+//! The room stream of one node: connected for ever, and its reset is the earliest sign that the node's process is gone. The
+//! other way it carries steers: whom the node's rooms belong to by now.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderMap;
 use outlast_gateway_core::{Input, StreamEvent};
-use outlast_link::{DialLimits, Dialer, WebSocket, tungstenite::Message};
+use outlast_link::{
+    DialLimits, Dialer, WebSocket,
+    tungstenite::{Error, Message},
+};
 use outlast_model::NodeId;
-use outlast_wire::{ROOM_FRAME_BYTES_MAX, RoomFrame};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use outlast_wire::{ROOM_FRAME_BYTES_MAX, RoomFrame, Steer};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 
 use crate::{config::NodePeer, reach::is_refused, refusal::jitter, role_loop::RoleLoop};
 
@@ -19,15 +32,63 @@ const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// Silence after which the stream is opened anew: a connection may be dead at one end only.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Most steers that wait for one node. More: the stream begins anew, the node names all its rooms, and is steered by that.
+const STEERS_MAX: usize = 4_096;
+
+/// Where the steers of one node are put.
+pub(crate) struct Steers {
+    queue: mpsc::Sender<Steer>,
+    overflowed: Arc<AtomicBool>,
+}
+
+/// Where they are taken from.
+pub(crate) struct Steering {
+    queue: mpsc::Receiver<Steer>,
+    overflowed: Arc<AtomicBool>,
+}
+
+/// The two ends of one node's queue.
+pub(crate) fn steers() -> (Steers, Steering) {
+    let (sender, receiver) = mpsc::channel(STEERS_MAX);
+    let overflowed = Arc::<AtomicBool>::default();
+    let steering = Steering { queue: receiver, overflowed: Arc::clone(&overflowed) };
+    (Steers { queue: sender, overflowed }, steering)
+}
+
+impl Steers {
+    pub(crate) fn push(&self, steer: Steer) {
+        if self.queue.try_send(steer).is_err() {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Steering {
+    /// What was said to a stream that is over; a new one names all rooms, and the node is steered by that.
+    fn forget(&mut self) {
+        while self.queue.try_recv().is_ok() {}
+        self.overflowed.store(false, Ordering::Relaxed);
+    }
+
+    fn has_overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+}
+
 enum End {
     /// Reset or ended by the node.
     Lost,
-    /// Silent for too long; beats say better than this whether the node lives.
+    /// Silent for too long, or it does not read; beats say better than this whether the node lives.
     Stale,
 }
 
 /// Follows `node`'s room stream for ever.
-pub(crate) async fn follow(node: NodePeer, dialer: Dialer, role: Arc<RoleLoop>) {
+pub(crate) async fn follow(
+    node: NodePeer,
+    dialer: Dialer,
+    role: Arc<RoleLoop>,
+    mut steering: Steering,
+) {
     let address = node.address.to_string();
     let limits = DialLimits { message_bytes: ROOM_FRAME_BYTES_MAX, ..DialLimits::default() };
     let mut backoff_ms = BACKOFF_MIN_MS;
@@ -36,19 +97,20 @@ pub(crate) async fn follow(node: NodePeer, dialer: Dialer, role: Arc<RoleLoop>) 
             Ok(socket) => {
                 backoff_ms = BACKOFF_MIN_MS;
                 tracing::debug!(node = %node.id, "room stream connected");
+                steering.forget();
                 let event = StreamEvent::Connected;
                 role.input(Input::Stream { node: node.id.clone(), event });
-                match listen(&node.id, socket, &role).await {
+                match listen(&node.id, socket, &role, &mut steering).await {
                     End::Lost => {
                         let event = StreamEvent::Lost;
                         role.input(Input::Stream { node: node.id.clone(), event });
                     }
-                    End::Stale => tracing::info!(node = %node.id, "room stream is silent"),
+                    End::Stale => tracing::info!(node = %node.id, "room stream is stuck"),
                 }
             }
             Err(error) => {
                 if is_refused(&error) {
-                    role.input(Input::Refused { node: node.id.clone() });
+                    role.input(Input::ConnectionRefused { node: node.id.clone() });
                 }
                 tracing::debug!(node = %node.id, error = &error as &dyn std::error::Error,
                     "no room stream");
@@ -60,41 +122,79 @@ pub(crate) async fn follow(node: NodePeer, dialer: Dialer, role: Arc<RoleLoop>) 
     }
 }
 
-async fn listen(node: &NodeId, mut socket: WebSocket, role: &RoleLoop) -> End {
+async fn listen(
+    node: &NodeId,
+    mut socket: WebSocket,
+    role: &RoleLoop,
+    steering: &mut Steering,
+) -> End {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = Duration::ZERO;
     loop {
-        let message = tokio::select! {
-            message = socket.next() => message,
+        let outgoing = tokio::select! {
+            biased;
             _ = pings.tick() => {
                 silent += PING_INTERVAL;
-                if silent > SILENCE_MAX {
+                if silent > SILENCE_MAX || steering.has_overflowed() {
                     return End::Stale;
                 }
-                let ping = socket.send(Message::Ping(Default::default()));
-                if timeout(PING_INTERVAL, ping).await.is_err() {
-                    return End::Stale;
+                Message::Ping(Default::default())
+            }
+            // Before what comes in, which makes more of them.
+            Some(steer) = steering.queue.recv() => Message::Binary(steer.encode().into()),
+            message = socket.next() => {
+                silent = Duration::ZERO;
+                match hear(node, message, role) {
+                    Some(end) => return end,
+                    None => continue,
                 }
-                continue;
             }
         };
-        silent = Duration::ZERO;
-        let bytes = match message {
-            Some(Ok(Message::Binary(bytes))) => bytes,
-            Some(Ok(
-                Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_),
-            )) => {
-                continue;
-            }
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Lost,
-        };
-        match RoomFrame::decode(&bytes) {
-            Ok(frame) => {
-                let event = StreamEvent::Frame(frame);
-                role.input(Input::Stream { node: node.clone(), event });
-            }
-            Err(error) => tracing::warn!(%node, %error, "room stream frame"),
+        // A write that fails is seen by the next read.
+        if timeout(PING_INTERVAL, socket.send(outgoing)).await.is_err() {
+            return End::Stale;
         }
+    }
+}
+
+fn hear(node: &NodeId, message: Option<Result<Message, Error>>, role: &RoleLoop) -> Option<End> {
+    let bytes = match message {
+        Some(Ok(Message::Binary(bytes))) => bytes,
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {
+            return None;
+        }
+        Some(Ok(Message::Close(_)) | Err(_)) | None => return Some(End::Lost),
+    };
+    match RoomFrame::decode(&bytes) {
+        Ok(frame) => {
+            let event = StreamEvent::Frame(frame);
+            role.input(Input::Stream { node: node.clone(), event });
+        }
+        Err(error) => tracing::warn!(%node, %error, "room stream frame"),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use outlast_model::Generation;
+
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_noticed_and_a_new_stream_begins_with_an_empty_one() {
+        let (steers, mut steering) = steers();
+        let steer = Steer { room: "r".into(), generation: Generation(1), node: "n".into() };
+        for _ in 0..STEERS_MAX {
+            steers.push(steer.clone());
+        }
+        assert!(!steering.has_overflowed());
+        steers.push(steer.clone());
+        assert!(steering.has_overflowed());
+        steering.forget();
+        assert!(!steering.has_overflowed() && steering.queue.try_recv().is_err());
+        steers.push(steer.clone());
+        assert_eq!(steering.queue.try_recv(), Ok(steer));
     }
 }

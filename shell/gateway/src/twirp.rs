@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use outlast_gateway_core::{Located, Placement};
+use outlast_gateway_core::{Goal, Input, Located, Placement};
 use outlast_link::{Body, DialError, DialLimits};
 use outlast_livekit::{
     CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, ListParticipantsRequest,
@@ -16,24 +16,24 @@ use outlast_livekit::{
     RoomParticipantIdentity, SendDataRequest, SendDataResponse, UpdateParticipantRequest,
     UpdateRoomMetadataRequest,
 };
-use outlast_model::{Generation, NAME_CHARS_MAX, NodeId, RoomName};
+use outlast_model::{Generation, Identity, NAME_CHARS_MAX, NodeId, RoomName};
 use outlast_token::VideoGrant;
 use outlast_wire::{CLIENT_MESSAGE_LIMITS, within};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    asking::Wish,
     gateway::Shared,
+    node_api::{post, set_up},
     query::{self, Token},
-    reach::{Goal, Unreached, reach},
-    refusal::{Refusal, with_retry_after},
+    reach::{Target, Unreached, reach},
+    refusal::{come_back_after, with_retry_after},
     twirp_json,
 };
 
 /// Largest request body, in either encoding: what a node takes (`REQUEST_BYTES_MAX` in its `api.rs`).
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Largest answer of a node: a room's list of participants may be long.
-const REPLY_BYTES_MAX: usize = 16 << 20;
 /// A body that takes longer is not read to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// One node's answer; of a node that hangs, the list of rooms is missing.
@@ -92,6 +92,7 @@ enum Encoding {
 /// A call that may go on.
 struct Granted {
     encoding: Encoding,
+    caller: Identity,
     grant: VideoGrant,
     body: Bytes,
 }
@@ -135,10 +136,7 @@ async fn dispatch(
     match method {
         "CreateRoom" => create_room(shared, granted).await,
         "ListRooms" => list_rooms(shared, granted).await,
-        "DeleteRoom" => {
-            forward::<DeleteRoomRequest, DeleteRoomResponse>(shared, method, granted, |q| &q.room)
-                .await
-        }
+        "DeleteRoom" => delete_room(shared, granted).await,
         "ListParticipants" => {
             forward::<ListParticipantsRequest, ListParticipantsResponse>(
                 shared,
@@ -239,7 +237,9 @@ async fn grant(
     };
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     match timeout(BODY_TIME_MAX, body).await {
-        Ok(Ok(body)) => Ok(Granted { encoding, grant, body: body.to_bytes() }),
+        Ok(Ok(body)) => {
+            Ok(Granted { encoding, caller: claims.identity, grant, body: body.to_bytes() })
+        }
         Ok(Err(_)) | Err(_) => Err(TwirpError::new(
             "malformed",
             format!("body broke off or is over {BODY_BYTES_MAX} bytes"),
@@ -276,19 +276,52 @@ async fn create_room(
     let request: CreateRoomRequest = decode(granted)?;
     let room = named_room(&request.name)?;
     let body = encoded(&request)?;
-    let Ok(_permit) = shared.joins.try_acquire() else {
-        return Ok(Refusal::Busy.response());
-    };
-    let reached = reach(shared, &room, Goal::Join, |address, generation, limits| {
-        post(shared, address, generation, "CreateRoom", body.clone(), limits)
-    });
-    match reached.await {
-        Ok((reply, _)) => encode::<Room>(granted.encoding, reply),
-        Err(Unreached::Refused(response)) => Ok(relay(*response)),
-        Err(Unreached::Gone | Unreached::NoNode) => {
-            Err(TwirpError::new("unavailable", "no media server now"))
-        }
+    let wish = Wish { room: room.clone(), client: granted.caller.clone(), goal: Goal::Join };
+    let create = |target: Target| create(shared, target, &room, body.clone());
+    match reach(shared, wish, create).await {
+        Ok(reached) => encode::<Room>(granted.encoding, reached.answer),
+        Err(unreached) => Ok(not_created(unreached)),
     }
+}
+
+/// A room that moves keeps what it was set to, where the request says nothing else.
+async fn create(
+    shared: &Shared,
+    target: Target,
+    room: &RoomName,
+    body: Bytes,
+) -> Result<Bytes, DialError> {
+    set_up(shared, &target, room).await?;
+    post(shared, &target, "CreateRoom", body).await
+}
+
+fn not_created(unreached: Unreached) -> Response<Body> {
+    let error = |text| TwirpError::new("unavailable", text).response();
+    match unreached {
+        Unreached::Refused(response) => relay(*response),
+        Unreached::NoNode { said: Some(response), retry_after } => {
+            come_back_after(relay(*response), retry_after)
+        }
+        Unreached::NoNode { said: None, retry_after } => {
+            come_back_after(error("no media server now"), retry_after)
+        }
+        Unreached::Shed { retry_after } => come_back_after(error("gateway is busy"), retry_after),
+        Unreached::Gone => error("no media server now"),
+    }
+}
+
+async fn delete_room(
+    shared: &Arc<Shared>,
+    granted: &Granted,
+) -> Result<Response<Body>, TwirpError> {
+    let request: DeleteRoomRequest = decode(granted)?;
+    let room = named_room(&request.room)?;
+    let placement = home(shared, &room)?;
+    let body = encoded(&request)?;
+    let reply = call(shared, &placement, "DeleteRoom", body).await.map_err(unreached)?;
+    // The next room of this name is a new one.
+    shared.role.input(Input::Deleted { room });
+    encode::<DeleteRoomResponse>(granted.encoding, reply)
 }
 
 async fn list_rooms(shared: &Arc<Shared>, granted: &Granted) -> Result<Response<Body>, TwirpError> {
@@ -346,36 +379,20 @@ async fn call(
     method: &str,
     body: Bytes,
 ) -> Result<Bytes, DialError> {
-    let peer = shared.nodes.get(&placement.node).expect("the view has only configured nodes");
     let limits = DialLimits { connect: CALL_MAX, response: CALL_MAX, ..DialLimits::default() };
-    post(shared, peer.address, placement.generation, method, body, limits).await
-}
-
-async fn post(
-    shared: &Shared,
-    address: std::net::SocketAddr,
-    generation: Generation,
-    method: &str,
-    body: Bytes,
-    limits: DialLimits,
-) -> Result<Bytes, DialError> {
-    let request = Request::post(format!("/api/{method}"))
-        .header(header::CONTENT_TYPE, "application/protobuf")
-        .header("outlast-generation", generation.0)
-        .body(Body::new(body))?;
-    let limits = DialLimits { body_bytes: REPLY_BYTES_MAX, ..limits };
-    let response = shared.dialer.request(&address.to_string(), request, &limits).await?;
-    if response.status().is_success() {
-        Ok(response.into_body())
-    } else {
-        Err(DialError::Refused(Box::new(response)))
-    }
+    let target = Target::home(shared, placement.clone(), limits);
+    post(shared, &target, method, body).await
 }
 
 /// What a caller hears of a node that did not do as asked.
 fn unreached(error: DialError) -> TwirpError {
     let DialError::Refused(response) = error else {
         return TwirpError::new("unavailable", "media server is not reachable");
+    };
+    // What is not Twirp's may still be a node's trouble.
+    let otherwise = match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ => "internal",
     };
     let word = |body: &serde_json::Value, key: &str| body.get(key)?.as_str().map(str::to_owned);
     let body = serde_json::from_slice(response.body()).unwrap_or_default();
@@ -389,7 +406,7 @@ fn unreached(error: DialError) -> TwirpError {
         "unavailable",
     ];
     let code = word(&body, "code").unwrap_or_default();
-    let code = CODES.into_iter().find(|known| *known == code).unwrap_or("internal");
+    let code = CODES.into_iter().find(|known| *known == code).unwrap_or(otherwise);
     TwirpError::new(code, word(&body, "msg").unwrap_or_default())
 }
 
@@ -463,6 +480,7 @@ mod tests {
     fn protobuf_bodies_are_scanned_before_they_are_decoded() {
         let granted = |body: Vec<u8>, encoding| Granted {
             encoding,
+            caller: "".into(),
             grant: VideoGrant::default(),
             body: body.into(),
         };
@@ -484,11 +502,15 @@ mod tests {
     #[test]
     fn only_known_errors_of_a_node_pass() {
         let refusal = |body: &'static str| {
-            let response = Response::new(Bytes::from_static(body.as_bytes()));
+            let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
             unreached(DialError::Refused(Box::new(response)))
         };
         assert_eq!(refusal(r#"{"code":"not_found","msg":"no participant"}"#).code, "not_found");
         assert_eq!(refusal(r#"{"code":"strange"}"#).code, "internal");
         assert_eq!(refusal("<html>").code, "internal");
+        let mut busy = Response::new(Bytes::from_static(b"too many come at once"));
+        *busy.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(unreached(DialError::Refused(Box::new(busy))).code, "unavailable");
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use outlast_livekit::JoinRequest;
 use outlast_model::Generation;
 use outlast_node_core::check_join;
+use outlast_tenure::Goal;
 use outlast_token::{ApiKeys, Claims};
 
 use crate::{join_request, query::parameter, refusal::Refusal};
@@ -14,7 +15,11 @@ use crate::{join_request, query::parameter, refusal::Refusal};
 /// Header in which a gateway says under which generation it takes the room to live here.
 pub(crate) const GENERATION: &str = "outlast-generation";
 /// Header in which a gateway says where the client comes from.
-pub(crate) const CLIENT_IP: &str = "outlast-client-ip";
+const CLIENT_IP: &str = "outlast-client-ip";
+/// Header, of any value, in which a gateway says that no other node could take the client.
+const NOWHERE_ELSE: &str = "outlast-nowhere-else";
+/// Header in which a gateway says when a room that moves here was made, in milliseconds of Unix time.
+const CREATED: &str = "outlast-created-unix-ms";
 
 /// A request that passed; the shard checks the rest.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub(crate) struct Admission {
     pub(crate) claims: Claims,
     pub(crate) request: JoinRequest,
     pub(crate) generation: Generation,
+    pub(crate) goal: Goal,
     pub(crate) client_ip: Option<IpAddr>,
     pub(crate) user_agent: String,
 }
@@ -47,9 +53,11 @@ pub(crate) fn admit(
         let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
         Refusal::new(status, refusal.text)
     })?;
+    let goal = if request.reconnect { Goal::Resume } else { join_goal(&head.headers) };
     Ok(Admission {
         claims,
         request,
+        goal,
         generation: generation(&head.headers)?,
         client_ip: text_of(&head.headers, CLIENT_IP).and_then(|text| text.parse().ok()),
         user_agent: text_of(&head.headers, header::USER_AGENT.as_str())
@@ -62,6 +70,18 @@ pub(crate) fn admit(
 pub(crate) fn generation(headers: &HeaderMap) -> Result<Generation, Refusal> {
     let Some(text) = text_of(headers, GENERATION) else { return Ok(Generation(0)) };
     text.parse().map(Generation).map_err(|_| Refusal::bad(format!("{GENERATION} is no number")))
+}
+
+/// What somebody wants who does not resume.
+pub(crate) fn join_goal(headers: &HeaderMap) -> Goal {
+    if headers.contains_key(NOWHERE_ELSE) { Goal::JoinNowhereElse } else { Goal::Join }
+}
+
+/// When the room was made, if it moves here.
+pub(crate) fn created_unix_ms(headers: &HeaderMap) -> Result<Option<i64>, Refusal> {
+    let parse =
+        |text: &str| text.parse().map_err(|_| Refusal::bad(format!("{CREATED} is no number")));
+    text_of(headers, CREATED).map(parse).transpose()
 }
 
 /// The header first; the query only without one (browsers cannot set headers on a WebSocket).
@@ -114,7 +134,8 @@ mod tests {
             .header("authorization", format!("Bearer {token}"))
             .header("user-agent", "test")
             .header(GENERATION, "4")
-            .header(CLIENT_IP, "192.0.2.7");
+            .header(CLIENT_IP, "192.0.2.7")
+            .header(NOWHERE_ELSE, "1");
         admit(&request.body(()).unwrap().into_parts().0, &keys(), NOW)
     }
 
@@ -127,6 +148,10 @@ mod tests {
         let admission = ask(&claims(), &JoinRequest::default()).unwrap();
         assert_eq!(admission.generation, Generation(4));
         assert_eq!(admission.client_ip, Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(admission.goal, Goal::JoinNowhereElse);
+        let resume = JoinRequest { reconnect: true, ..JoinRequest::default() };
+        assert_eq!(ask(&claims(), &resume).unwrap().goal, Goal::Resume);
+        assert_eq!(join_goal(&HeaderMap::new()), Goal::Join);
         assert_eq!(admission.user_agent, "test");
         assert_eq!(admission.claims.identity.as_str(), "ann");
     }

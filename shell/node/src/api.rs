@@ -15,6 +15,8 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     admit,
+    refusal::Refusal,
+    role_loop::RoleLoop,
     shards::{Input, Shards},
 };
 
@@ -23,35 +25,66 @@ const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// How long a shard may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(5);
 
+/// Why a call has failed.
+enum Failure {
+    Api(ApiError),
+    /// The node takes no room, or not this one.
+    TurnedAway(Refusal),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        Failure::Api(error)
+    }
+}
+
+/// What a gateway says about a room beside the request.
+struct Heading {
+    generation: Generation,
+    created_unix_ms: Option<i64>,
+}
+
 /// Answers one request; errors are Twirp's JSON.
 pub(crate) async fn answer(
     method: &str,
     request: Request<Incoming>,
+    role: &RoleLoop,
     shards: &Arc<Shards>,
 ) -> Response<Body> {
-    match call(method, request, shards).await {
+    match call(method, request, role, shards).await {
         Ok(bytes) => response(StatusCode::OK, "application/protobuf", bytes),
-        Err(error) => failure(&error),
+        Err(Failure::Api(error)) => failure(&error),
+        Err(Failure::TurnedAway(refusal)) => {
+            let mut response = failure(&error("unavailable", refusal.text.as_str()));
+            *response.status_mut() = refusal.status;
+            refusal.put_headers(response.headers_mut());
+            response
+        }
     }
 }
 
 async fn call(
     method: &str,
     request: Request<Incoming>,
+    role: &RoleLoop,
     shards: &Arc<Shards>,
-) -> Result<Vec<u8>, ApiError> {
-    let generation =
-        admit::generation(request.headers()).map_err(|refusal| error("malformed", refusal.text))?;
+) -> Result<Vec<u8>, Failure> {
+    let malformed = |refusal: Refusal| error("malformed", refusal.text);
+    let headers = request.headers();
+    let generation = admit::generation(headers).map_err(malformed)?;
+    let created_unix_ms = admit::created_unix_ms(headers).map_err(malformed)?;
+    let goal = admit::join_goal(headers);
     let body = timeout(ANSWER_SPAN, Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect())
         .await
         .map_err(|_| error("deadline_exceeded", "the request did not arrive in time"))?
         .map_err(|_| error("malformed", "the request is too large or broke off"))?
         .to_bytes();
-    let decoded = decode(method, &body, generation)?;
-    match decoded.room() {
-        Some(room) => ask(shards, shards.of(&room), decoded).await,
-        None => list_rooms(shards, &body).await,
+    let decoded = decode(method, &body, Heading { generation, created_unix_ms })?;
+    let Some(room) = decoded.room() else { return Ok(list_rooms(shards, &body).await?) };
+    if matches!(decoded, ApiRequest::CreateRoom { .. }) {
+        role.ask(&room, generation, goal).map_err(|refusal| Failure::TurnedAway(refusal.into()))?;
     }
+    Ok(ask(shards, shards.of(&room), decoded).await?)
 }
 
 /// Asks all shards, one after the other: it is rare, and the slowest decides either way.
@@ -78,11 +111,14 @@ async fn ask(shards: &Arc<Shards>, shard: usize, request: ApiRequest) -> Result<
     }
 }
 
-fn decode(method: &str, body: &[u8], generation: Generation) -> Result<ApiRequest, ApiError> {
+fn decode(method: &str, body: &[u8], heading: Heading) -> Result<ApiRequest, ApiError> {
     within(body, CLIENT_MESSAGE_LIMITS)
         .map_err(|scan| error("invalid_argument", scan.to_string()))?;
     Ok(match method {
-        "CreateRoom" => ApiRequest::CreateRoom { request: Box::new(parse(body)?), generation },
+        "CreateRoom" => {
+            let Heading { generation, created_unix_ms } = heading;
+            ApiRequest::CreateRoom { request: Box::new(parse(body)?), generation, created_unix_ms }
+        }
         "ListRooms" => ApiRequest::ListRooms(parse(body)?),
         "DeleteRoom" => ApiRequest::DeleteRoom(parse(body)?),
         "ListParticipants" => ApiRequest::ListParticipants(parse(body)?),
@@ -140,10 +176,10 @@ mod tests {
     #[test]
     fn methods_are_known_by_name_and_bodies_are_checked() {
         let body = proto::DeleteRoomRequest { room: "r".into() }.encode_to_vec();
-        let request = decode("DeleteRoom", &body, Generation(1)).unwrap();
+        let heading = || Heading { generation: Generation(1), created_unix_ms: None };
+        let request = decode("DeleteRoom", &body, heading()).unwrap();
         assert_eq!(request.room(), Some("r".into()));
-        let code =
-            |method: &str, body: &[u8]| decode(method, body, Generation(1)).unwrap_err().code;
+        let code = |method: &str, body: &[u8]| decode(method, body, heading()).unwrap_err().code;
         assert_eq!(code("Nonsense", &body), "bad_route");
         assert_eq!(code("DeleteRoom", &[0xff]), "malformed");
         assert_eq!(code("ListRooms", &[0x0a, 0].repeat(100_000)), "invalid_argument");

@@ -1,7 +1,9 @@
 //! Beats: each interval every shard is asked for a tick, which it answers at the end of its next turn, and when the last
-//! has answered, one sealed datagram goes to every gateway. A shard that hangs is a beat that is not sent.
+//! has answered, one sealed datagram goes to every gateway. A shard that hangs is a beat that is not sent. What a beat
+//! says, and what an echo of it proves, the role knows.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -11,11 +13,9 @@ use std::{
     time::Duration,
 };
 
-use outlast_model::{BEAT_INTERVAL, Epoch, Time};
-use outlast_runtime::Clock;
-use outlast_wire::{
-    Beat, DATAGRAM_BYTES_MAX, Echo, Echoed, Message, Opener, Process, Sealer, Secret,
-};
+use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId};
+use outlast_runtime::{Clock, cores, process_cpu_time};
+use outlast_wire::{DATAGRAM_BYTES_MAX, Message, Opener, Process, Sealer, Secret};
 use tokio::{
     net::{UdpSocket, lookup_host},
     sync::watch,
@@ -24,12 +24,12 @@ use tokio::{
 
 use crate::{
     config::{GatewayPeer, NodeConfig},
+    load::Load,
+    role_loop::{OwedBeat, RoleLoop},
     shards::{Shards, Shared},
     ticks::RollCall,
 };
 
-/// A gateway counts as heard for so long after its last echo: as long as it takes itself to give a node up.
-const HEARD_SPAN: Duration = Duration::from_secs(2);
 /// A tick older than this proves nothing: the process may have been stopped since.
 const TICK_AGE_MAX: Duration = Duration::from_millis(800);
 /// Span between two look-ups of a gateway's name.
@@ -40,6 +40,7 @@ const LOOKUP_RETRY: Duration = Duration::from_secs(3);
 /// The task that beats.
 pub(crate) struct Beats {
     socket: UdpSocket,
+    role: Arc<RoleLoop>,
     shards: Arc<Shards>,
     shared: Arc<Shared>,
     clock: Clock,
@@ -48,26 +49,15 @@ pub(crate) struct Beats {
     sealer: Sealer,
     sealed_epoch: Epoch,
     opener: Opener,
-    gateways: Vec<Gateway>,
+    gateways: BTreeMap<GatewayId, Gateway>,
+    load: Load,
     ready: Arc<AtomicBool>,
 }
 
-/// One gateway as this node knows it.
+/// One gateway as a place to send to.
 struct Gateway {
     process: Process,
     address: watch::Receiver<Option<SocketAddr>>,
-    /// The last beat to it: sequence and time.
-    sent: Option<(u64, Time)>,
-    heard: Option<Heard>,
-}
-
-/// A gateway's last echo.
-struct Heard {
-    at: Time,
-    epoch: Epoch,
-    stamp: u64,
-    /// From the beat to its echo, when it was the last one.
-    round_trip: Option<Duration>,
 }
 
 impl Beats {
@@ -75,13 +65,17 @@ impl Beats {
     pub(crate) fn new(
         config: &NodeConfig,
         socket: UdpSocket,
-        shards: Arc<Shards>,
-        shared: Arc<Shared>,
+        role: Arc<RoleLoop>,
+        (shards, shared): (Arc<Shards>, Arc<Shared>),
         ready: Arc<AtomicBool>,
     ) -> Beats {
         let me = Process::node(config.id.as_str());
         let sealed_epoch = shared.epoch();
         let peers = config.gateways.iter().map(|peer| Process::gateway(&peer.id));
+        let gateway = |peer: &GatewayPeer| {
+            let (process, address) = (Process::gateway(&peer.id), resolve(peer.beat.clone()));
+            (GatewayId::from(peer.id.as_str()), Gateway { process, address })
+        };
         Beats {
             socket,
             clock: config.clock,
@@ -90,7 +84,14 @@ impl Beats {
             secret: config.secret.clone(),
             me,
             sealed_epoch,
-            gateways: config.gateways.iter().map(Gateway::new).collect(),
+            gateways: config.gateways.iter().map(gateway).collect(),
+            load: Load::new(
+                config.clock.now(),
+                process_cpu_time(),
+                cores(),
+                config.participants_max,
+            ),
+            role,
             shards,
             shared,
             ready,
@@ -123,9 +124,8 @@ impl Beats {
                 () = self.shared.roll_call.wait(number), if asked_at.is_some() => {
                     let asked = asked_at.take().unwrap_or_default();
                     if self.clock.now().since(asked) <= TICK_AGE_MAX {
-                        let ready = !self.shared.is_draining();
-                        self.ready.store(ready, Ordering::Release);
                         self.beat().await;
+                        self.ready.store(self.role.is_open(), Ordering::Release);
                     }
                 }
                 received = self.socket.recv_from(&mut buffer) => {
@@ -140,34 +140,29 @@ impl Beats {
     }
 
     async fn beat(&mut self) {
-        let epoch = self.shared.epoch();
-        if epoch != self.sealed_epoch {
-            self.sealer = Sealer::new(&self.secret, self.me.clone(), epoch);
-            self.sealed_epoch = epoch;
-        }
-        let now = self.clock.now();
+        let began = self.clock.now();
         let total = self.shared.metrics.total();
-        let beat = Beat {
-            ticked: true,
-            draining: self.shared.is_draining(),
-            load_permille: total.load_permille,
-            rooms: u32::try_from(total.stats.rooms).unwrap_or(u32::MAX),
-            participants: u32::try_from(total.stats.participants).unwrap_or(u32::MAX),
-            echoed: None,
-        };
-        let mut heard = 0;
-        for gateway in &mut self.gateways {
-            heard += i64::from(gateway.is_heard(now));
-            let Some(address) = *gateway.address.borrow() else { continue };
-            let beat = Beat { echoed: gateway.echoed(now), ..beat };
-            let datagram = self.sealer.seal(&gateway.process, &Message::Beat(beat));
-            gateway.sent = Some((datagram.sequence, now));
+        let (busiest, participants) = (total.load_permille, total.stats.participants);
+        self.load.measure(began, process_cpu_time(), busiest, participants);
+        let owed = self.role.ticked(self.load.load_permille(), self.load.cpu_permille());
+        for OwedBeat { gateway, epoch, sequence, beat } in owed {
+            // The role counts from when it owed them; sent long after that, in a process that was stopped in between, they
+            // would say what is not true any more.
+            if self.clock.now().since(began) > BEAT_INTERVAL {
+                return;
+            }
+            if epoch != self.sealed_epoch {
+                self.sealer = Sealer::new(&self.secret, self.me.clone(), epoch);
+                self.sealed_epoch = epoch;
+            }
+            let Some(to) = self.gateways.get(&gateway) else { continue };
+            let Some(address) = *to.address.borrow() else { continue };
+            let datagram = self.sealer.seal_as(sequence, &to.process, &Message::Beat(beat));
             // Lost here or lost on the way: the gateway counts what it misses.
             if self.socket.send_to(&datagram.bytes, address).await.is_ok() {
                 self.shared.metrics.beats.inc();
             }
         }
-        self.shared.metrics.gateways_heard.set(heard);
     }
 
     fn hear(&mut self, bytes: &[u8]) {
@@ -179,40 +174,7 @@ impl Beats {
             self.shared.metrics.echoes_refused.inc();
             return;
         };
-        let now = self.clock.now();
-        let from = self.gateways.iter_mut().find(|gateway| gateway.process == opened.from);
-        if let Some(gateway) = from {
-            gateway.hear(now, opened.epoch, &echo);
-            tracing::trace!(
-                gateway = &*gateway.process.id,
-                round_trip = ?gateway.heard.as_ref().and_then(|heard| heard.round_trip),
-                "echo"
-            );
-        }
-    }
-}
-
-impl Gateway {
-    fn new(peer: &GatewayPeer) -> Gateway {
-        let process = Process::gateway(&peer.id);
-        Gateway { process, address: resolve(peer.beat.clone()), sent: None, heard: None }
-    }
-
-    fn hear(&mut self, now: Time, epoch: Epoch, echo: &Echo) {
-        let round_trip = self
-            .sent
-            .filter(|(sequence, _)| *sequence == echo.heard_sequence)
-            .map(|(_, at)| now.since(at));
-        self.heard = Some(Heard { at: now, epoch, stamp: echo.stamp, round_trip });
-    }
-
-    fn echoed(&self, now: Time) -> Option<Echoed> {
-        let heard = self.heard.as_ref()?;
-        Some(Echoed { epoch: heard.epoch, stamp: heard.stamp, held: now.since(heard.at) })
-    }
-
-    fn is_heard(&self, now: Time) -> bool {
-        self.heard.as_ref().is_some_and(|heard| now.since(heard.at) <= HEARD_SPAN)
+        self.role.echo(opened.from.id.as_ref().into(), opened.epoch, echo);
     }
 }
 

@@ -48,6 +48,13 @@ pub struct NodeConfig {
     pub secret: Secret,
     /// All gateways of all regions; each gets every beat.
     pub gateways: Vec<GatewayPeer>,
+    /// How long the node may serve after a beat that some gateway has echoed; more than [`outlast_model::BEAT_INTERVAL`] x
+    /// [`outlast_model::BEATS_MISSED_MAX`].
+    pub lease: Duration,
+    /// Joins and resumes admitted a second, in the long run.
+    pub joins_per_second: u32,
+    /// Joins and resumes admitted at once after a quiet time.
+    pub joins_burst: u32,
     /// Least number of participants told to move per second when the node stops.
     pub drain_pace: u32,
     /// How long stopping may wait for sessions to go.

@@ -1,9 +1,13 @@
 //! What operators see: counters of this crate, and the shards' own figures, read when they are asked for.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use outlast_node_core::ShardStats;
 use outlast_runtime::SendCounters;
+use outlast_tenure::Why;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
@@ -21,6 +25,12 @@ pub(crate) struct Status {
     status: u16,
 }
 
+/// Label of somebody who was turned away.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Reason {
+    why: &'static str,
+}
+
 /// A node's metrics, `outlast_node_...`; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct NodeMetrics {
@@ -31,7 +41,11 @@ pub struct NodeMetrics {
     pub(crate) beats: Counter,
     pub(crate) beats_held: Counter,
     pub(crate) echoes_refused: Counter,
-    pub(crate) gateways_heard: Gauge,
+    pub(crate) rooms_fenced: Counter,
+    gateways_heard: Gauge,
+    lease_ms: Gauge,
+    draining: Gauge,
+    turned_away: Family<Reason, Counter>,
     refused: Family<Status, Counter>,
     shards: Arc<Shards>,
 }
@@ -46,6 +60,9 @@ pub(crate) struct ShardReport {
     pub(crate) truncated: u64,
     /// Share of a core that the shard's thread used since the tick before, in thousandths.
     pub(crate) load_permille: u16,
+    /// As in the shard's figures, and never less than before, even when the shard starts again.
+    pub(crate) joins_admitted: u64,
+    pub(crate) joins_connected: u64,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +79,15 @@ impl NodeMetrics {
             "Sessions closed because their client did not read",
             metrics.overflows.clone(),
         );
-        node.register("fences", "Shards that dropped all after a pause", metrics.fences.clone());
+        let help = "Shards that dropped all after a pause, or because no gateway heard the node";
+        node.register("fences", help, metrics.fences.clone());
+        let help = "Rooms given up because another node holds them";
+        node.register("rooms_fenced", help, metrics.rooms_fenced.clone());
+        let help = "What is left of the right to serve, in milliseconds";
+        node.register("lease_ms", help, metrics.lease_ms.clone());
+        node.register("draining", "1 while everybody is moved away", metrics.draining.clone());
+        let help = "Joins and resumes that were turned away, by reason";
+        node.register("turned_away", help, metrics.turned_away.clone());
         node.register("shard_restarts", "Shards lost to a panic", metrics.restarts.clone());
         node.register("beats", "Beats sent, to each gateway", metrics.beats.clone());
         let help = "Beats not sent because a shard did not answer in time";
@@ -79,6 +104,17 @@ impl NodeMetrics {
 
     pub(crate) fn count_refused(&self, status: u16) {
         self.refused.get_or_create(&Status { status }).inc();
+    }
+
+    pub(crate) fn count_turned_away(&self, why: Why) {
+        self.turned_away.get_or_create(&Reason { why: why.as_str() }).inc();
+    }
+
+    /// How many gateways hear the node, what is left of its lease, and whether it drains.
+    pub(crate) fn role(&self, heard: usize, lease: Duration, draining: bool) {
+        self.gateways_heard.set(i64::try_from(heard).unwrap_or(i64::MAX));
+        self.lease_ms.set(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+        self.draining.set(draining.into());
     }
 
     pub(crate) fn report(&self, shard: usize, report: ShardReport) {
@@ -103,7 +139,6 @@ impl Shards {
             sum.stats.participants += one.stats.participants;
             sum.stats.tracks += one.stats.tracks;
             sum.stats.subscriptions += one.stats.subscriptions;
-            sum.stats.joins += one.stats.joins;
             sum.stats.resumes += one.stats.resumes;
             sum.stats.panics += one.stats.panics;
             sum.stats.strays += one.stats.strays;
@@ -121,6 +156,8 @@ impl Shards {
             sum.bytes_in += one.bytes_in;
             sum.truncated += one.truncated;
             sum.load_permille = sum.load_permille.max(one.load_permille);
+            sum.joins_admitted = sum.joins_admitted.wrapping_add(one.joins_admitted);
+            sum.joins_connected = sum.joins_connected.wrapping_add(one.joins_connected);
             sum
         })
     }
@@ -128,8 +165,9 @@ impl Shards {
 
 impl Collector for Shards {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let ShardReport { stats, sends, datagrams_in, bytes_in, truncated, load_permille } =
-            self.total();
+        let total = self.total();
+        let ShardReport { stats, sends, datagrams_in, bytes_in, truncated, load_permille, .. } =
+            total;
         let gauges = [
             ("rooms", "Open rooms", stats.rooms),
             ("participants", "Participants in rooms", stats.participants),
@@ -143,7 +181,8 @@ impl Collector for Shards {
             gauge.encode(encoder)?;
         }
         let counters = [
-            ("joins", "Joins accepted", stats.joins),
+            ("joins", "Joins accepted", total.joins_admitted),
+            ("joins_connected", "Joins whose media came up", total.joins_connected),
             ("resumes", "Resumes accepted", stats.resumes),
             ("panics", "Sessions ended by a panic", stats.panics),
             ("strays", "Datagrams that belonged to nobody", stats.strays),

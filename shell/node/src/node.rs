@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::sync_channel,
+        mpsc::{Receiver, sync_channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -14,8 +14,9 @@ use std::{
 
 use outlast_link::{ServerLimits, ServerTls, serve};
 use outlast_model::Epoch;
-use outlast_node_core::{Command, SERVER_VERSION, ShardConfig};
-use outlast_runtime::{BindError, UdpSocketSet, Wake, cores, pin_to_core};
+use outlast_node_core::{SERVER_VERSION, ShardConfig};
+use outlast_runtime::{BindError, UdpSocketSet, Wake, cores, entropy, pin_to_core};
+use outlast_tenure::TenureConfig;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{oneshot, watch},
@@ -27,13 +28,14 @@ use crate::{
     beats::Beats,
     config::{NodeConfig, NodeError},
     metrics::NodeMetrics,
+    role_loop::RoleLoop,
     server::Server,
     shard_loop::{Flow, Parts, ShardLoop},
     shards::{INPUTS_MAX, Input, ShardDoor, Shards, Shared},
 };
 
-/// Share of the drain's deadline in which everybody must have been told; the rest is theirs to go.
-const DRAIN_TELL_SHARE: f64 = 0.6;
+/// Between two looks at who is left.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a shard's thread may take to end.
 const STOP_SPAN: Duration = Duration::from_secs(2);
 
@@ -44,8 +46,9 @@ pub struct Node {
     media: Vec<Vec<SocketAddr>>,
     drain_pace: u32,
     drain_deadline: Duration,
+    role: Arc<RoleLoop>,
     shards: Arc<Shards>,
-    shared: Arc<Shared>,
+    metrics: NodeMetrics,
     threads: Vec<JoinHandle<()>>,
     tasks: Vec<Task<()>>,
     stop: watch::Sender<bool>,
@@ -92,12 +95,21 @@ impl Node {
         // A later start has a later wall clock, but for a clock set back; and each fence only adds one.
         let started = config.clock.unix_now().as_millis();
         let epoch = Epoch(u64::try_from(started).unwrap_or(u64::MAX / 2));
-        let shared = Arc::new(Shared::new(shard_count, epoch, metrics));
+        let shared = Arc::new(Shared::new(shard_count, epoch, metrics.clone()));
         let media = sets.iter().map(|set| set.addresses().to_vec()).collect();
-        let (doors, threads) = start_threads(&config, sets, &shared).await?;
+        let (doors, places) = doors(shard_count)?;
         let shards = Arc::new(Shards::new(doors));
+        let role = Arc::new(role(&config, epoch, &shards, &shared)?);
+        let threads = match start_threads(&config, sets, places, &role, &shared).await {
+            Ok(threads) => threads,
+            Err(error) => {
+                stop_threads(&shards);
+                return Err(error);
+            }
+        };
         let (stop, stopped) = watch::channel(false);
         let server = Server {
+            role: Arc::clone(&role),
             shards: Arc::clone(&shards),
             shared: Arc::clone(&shared),
             keys: config.api_keys.clone(),
@@ -114,9 +126,11 @@ impl Node {
             move |peer, request| server.clone().answer(peer, request),
             stopped.clone(),
         );
-        let (to_shards, to_shared) = (Arc::clone(&shards), Arc::clone(&shared));
-        let beats = Beats::new(&config, beat_socket, to_shards, to_shared, Arc::clone(&ready));
-        let tasks = vec![tokio::spawn(serving), tokio::spawn(beats.run(stopped))];
+        let (to_role, below) = (Arc::clone(&role), (Arc::clone(&shards), shared));
+        let beats = Beats::new(&config, beat_socket, to_role, below, Arc::clone(&ready));
+        let (waking, stopping) = (Arc::clone(&role), stopped.clone());
+        let waking = tokio::spawn(async move { waking.run(stopping).await });
+        let tasks = vec![tokio::spawn(serving), tokio::spawn(beats.run(stopped)), waking];
         tracing::info!(node = %config.id, region = %config.region, %listen, shards = shard_count, "node started");
         Ok(Node {
             listen,
@@ -124,8 +138,9 @@ impl Node {
             media,
             drain_pace: config.drain_pace,
             drain_deadline: config.drain_deadline,
+            role,
             shards,
-            shared,
+            metrics,
             threads,
             tasks,
             stop,
@@ -151,23 +166,17 @@ impl Node {
     /// Tells everybody to move, paced, waits until they have gone or the deadline has passed, and ends everything.
     pub async fn drain_and_stop(self) {
         let deadline = Instant::now() + self.drain_deadline;
-        self.shared.draining.store(true, Ordering::Release);
         self.ready.store(false, Ordering::Release);
-        let pace = self.pace();
-        for shard in 0..self.shards.len() {
-            // A shard that cannot hear this hangs, and the deadline passes.
-            let _ = self.shards.send(shard, Input::Command(Command::Drain { pace }));
-        }
+        self.role.drain(self.drain_pace, self.drain_deadline, true);
         let gone = timeout_at(deadline, async {
-            self.shared.drained.wait(1).await;
-            let mut looks = interval(Duration::from_millis(20));
-            while self.shared.metrics.sessions.get() > 0 {
+            let mut looks = interval(LOOK_INTERVAL);
+            while !self.role.drain_state().drained || self.metrics.sessions.get() > 0 {
                 looks.tick().await;
             }
         });
         if gone.await.is_err() {
-            let left = self.shared.metrics.sessions.get();
-            tracing::warn!(left, "the drain's deadline passed");
+            let left = self.metrics.sessions.get();
+            tracing::warn!(left, "ended before everybody had gone");
         }
         // Nobody is left to receive this but the tasks themselves.
         let _ = self.stop.send(true);
@@ -175,9 +184,7 @@ impl Node {
             // A task that panicked has ended too.
             let _ = task.await;
         }
-        for shard in 0..self.shards.len() {
-            let _ = self.shards.send(shard, Input::Stop);
-        }
+        stop_threads(&self.shards);
         let joined = tokio::task::spawn_blocking(move || {
             self.threads.into_iter().all(|thread| thread.join().is_ok())
         });
@@ -185,35 +192,67 @@ impl Node {
             tracing::error!("a shard did not end");
         }
     }
+}
 
-    /// Participants to tell per second and shard: as configured, or as many as the deadline forces.
-    fn pace(&self) -> u32 {
-        let shards = u32::try_from(self.shards.len()).unwrap_or(u32::MAX).max(1);
-        let participants = self.shared.metrics.total().stats.participants;
-        let span = (self.drain_deadline.as_secs_f64() * DRAIN_TELL_SHARE).max(0.1);
-        // All of them may be on one shard.
-        let forced = (participants as f64 / span).ceil();
-        self.drain_pace.div_ceil(shards).max(forced as u32).max(1)
+fn stop_threads(shards: &Shards) {
+    for shard in 0..shards.len() {
+        // Whose queue is full hangs, or has ended.
+        let _ = shards.send(shard, Input::Stop);
     }
+}
+
+/// The far ends of a shard's queue and bell.
+struct Place {
+    inputs: Receiver<Input>,
+    wake: Wake,
+}
+
+/// A queue and a bell for each shard: their near ends, and where its thread takes place.
+fn doors(shards: usize) -> io::Result<(Vec<ShardDoor>, Vec<Place>)> {
+    let door = |_| {
+        let ((to_shard, inputs), wake) = (sync_channel(INPUTS_MAX), Wake::new()?);
+        Ok((ShardDoor { inputs: to_shard, wake: wake.clone() }, Place { inputs, wake }))
+    };
+    let both: io::Result<Vec<_>> = (0..shards).map(door).collect();
+    Ok(both?.into_iter().unzip())
+}
+
+fn role(
+    config: &NodeConfig,
+    epoch: Epoch,
+    shards: &Arc<Shards>,
+    shared: &Arc<Shared>,
+) -> io::Result<RoleLoop> {
+    let gateways = config.gateways.iter().map(|peer| peer.id.as_str().into()).collect();
+    let seed = u64::from_le_bytes(entropy::bytes()?);
+    let tenure = TenureConfig {
+        lease: config.lease,
+        joins_per_second: config.joins_per_second,
+        joins_burst: config.joins_burst,
+        ..TenureConfig::new(config.id.clone(), epoch, gateways, seed)
+    };
+    let (shards, shared) = (Arc::clone(shards), Arc::clone(shared));
+    Ok(RoleLoop::new(tenure, config.clock, config.pause_max, shards, shared))
 }
 
 /// Starts a thread per shard; each sets its shard up itself and reports before it runs.
 async fn start_threads(
     config: &NodeConfig,
     sets: Vec<UdpSocketSet>,
+    places: Vec<Place>,
+    role: &Arc<RoleLoop>,
     shared: &Arc<Shared>,
-) -> Result<(Vec<ShardDoor>, Vec<JoinHandle<()>>), NodeError> {
-    let (mut doors, mut threads, mut started) = (Vec::new(), Vec::new(), Vec::new());
+) -> Result<Vec<JoinHandle<()>>, NodeError> {
+    let (mut threads, mut started) = (Vec::new(), Vec::new());
     let count = sets.len();
-    for (shard, sockets) in sets.into_iter().enumerate() {
-        let (inputs, taken) = sync_channel(INPUTS_MAX);
-        let wake = Wake::new()?;
+    for (shard, (sockets, place)) in sets.into_iter().zip(places).enumerate() {
         let parts = Parts {
             config: shard_config(config, shard, count, &sockets, shared.epoch()),
             clock: config.clock,
             sockets,
-            inputs: taken,
-            wake: wake.clone(),
+            inputs: place.inputs,
+            wake: place.wake,
+            role: Arc::clone(role),
             shared: Arc::clone(shared),
             pause_max: config.pause_max,
         };
@@ -221,7 +260,6 @@ async fn start_threads(
         let thread = thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
             run_shard(parts, shard, report);
         })?;
-        doors.push(ShardDoor { inputs, wake });
         threads.push(thread);
         started.push(reported);
     }
@@ -229,7 +267,7 @@ async fn start_threads(
         // A thread that ended without a word: its doors close with ours.
         reported.await.map_err(|_| io::Error::other("a shard's thread ended at once"))??;
     }
-    Ok((doors, threads))
+    Ok(threads)
 }
 
 fn run_shard(parts: Parts, shard: usize, report: oneshot::Sender<io::Result<()>>) {

@@ -2,36 +2,30 @@
 
 use std::sync::Arc;
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use outlast_link::{Body, Peer, Upgrade, UpgradeError, WebSocket, text, tungstenite::Message};
+use outlast_link::{Body, Peer, Upgrade, UpgradeError, text};
 use outlast_model::SIGNAL_FRAME_BYTES_MAX;
 use outlast_node_core::Command;
 use outlast_runtime::Clock;
+use outlast_tenure::{Goal, Why};
 use outlast_token::ApiKeys;
-use outlast_wire::{ROOM_FRAME_BYTES_MAX, RoomFrame};
-use tokio::{
-    sync::broadcast,
-    time::{Duration, interval, timeout},
-};
+use outlast_wire::ROOM_FRAME_BYTES_MAX;
 
 use crate::{
     admit::{Admission, admit},
-    api,
+    api, drain,
     refusal::Refusal,
+    role_loop::RoleLoop,
+    rooms,
     session::Session,
     shards::{Input, Shards, Shared},
 };
 
-/// Span between two WebSocket pings on a room stream.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a gateway may take to read.
-const WRITE_SPAN: Duration = Duration::from_secs(10);
-
 /// What every request may need; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Server {
+    pub(crate) role: Arc<RoleLoop>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) keys: ApiKeys,
@@ -45,12 +39,16 @@ impl Server {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = match (&method, path.as_str()) {
             (&Method::GET, "/rtc/v1") => self.signal(request).await,
-            (&Method::GET, "/rtc/v1/validate") => {
-                self.admit(request).map(|_| text(StatusCode::OK, "success"))
-            }
+            (&Method::GET, "/rtc/v1/validate") => self.validate(request),
             (&Method::GET, "/rooms") => self.rooms(request),
+            (&Method::GET | &Method::POST | &Method::DELETE, "/drain") => {
+                let participants = self.shared.metrics.total().stats.participants;
+                drain::answer(request, &self.role, participants, self.clock).await
+            }
             (&Method::POST, path) => match (path.strip_prefix("/api/"), self.panicking(path)) {
-                (Some(method), _) => Ok(api::answer(method, request, &self.shards).await),
+                (Some(method), _) => {
+                    Ok(api::answer(method, request, &self.role, &self.shards).await)
+                }
                 (None, Some(identity)) => Ok(self.panic(identity)),
                 (None, None) => Err(not_found()),
             },
@@ -65,6 +63,8 @@ impl Server {
     async fn signal(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let upgrade = Upgrade::take(&mut request).map_err(no_upgrade)?;
         let admission = self.admit(request)?;
+        let room = admission.claims.video.room.as_str().into();
+        self.role.ask(&room, admission.generation, admission.goal)?;
         let session = Session::join(&self.shards, admission, &self.shared.metrics).await?;
         let (response, socket) = upgrade.accept(SIGNAL_FRAME_BYTES_MAX);
         let clock = self.clock;
@@ -78,22 +78,28 @@ impl Server {
     }
 
     fn admit(&self, request: Request<Incoming>) -> Result<Admission, Refusal> {
-        let (head, _) = request.into_parts();
-        let admission = admit(&head, &self.keys, self.clock.unix_now())?;
-        if self.shared.is_draining() {
-            return Err(Refusal::unavailable("this node is draining"));
+        admit(&request.into_parts().0, &self.keys, self.clock.unix_now())
+    }
+
+    /// Nobody comes in here, so the role is not asked, which would count it.
+    fn validate(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let admission = self.admit(request)?;
+        if self.role.drain_state().deadline.is_some() && admission.goal == Goal::Join {
+            return Err(Refusal::because(Why::Draining));
         }
-        Ok(admission)
+        Ok(text(StatusCode::OK, "success"))
     }
 
     fn rooms(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let upgrade = Upgrade::take(&mut request).map_err(no_upgrade)?;
         let (response, socket) = upgrade.accept(ROOM_FRAME_BYTES_MAX);
-        let shared = Arc::clone(&self.shared);
+        let role = Arc::clone(&self.role);
         tokio::spawn(async move {
-            if let Ok(socket) = socket.await {
-                let (frames, changes) = shared.rooms.follow();
-                stream_rooms(socket, frames, changes).await;
+            // Without a socket, or when too many follow, nobody hears anything, and the gateway tries again.
+            if let Ok(socket) = socket.await
+                && let Some(follower) = role.follow()
+            {
+                rooms::stream(socket, follower, &role).await;
             }
         });
         Ok(response)
@@ -113,42 +119,6 @@ impl Server {
         }
         text(StatusCode::OK, "asked for")
     }
-}
-
-/// Sends the snapshot, then changes, until either side ends; a gateway that lags too far behind asks anew.
-async fn stream_rooms(
-    mut socket: WebSocket,
-    frames: Vec<RoomFrame>,
-    mut changes: broadcast::Receiver<RoomFrame>,
-) {
-    for frame in frames {
-        let message = Message::Binary(frame.encode().into());
-        if !matches!(timeout(WRITE_SPAN, socket.feed(message)).await, Ok(Ok(()))) {
-            return;
-        }
-    }
-    if !matches!(timeout(WRITE_SPAN, socket.flush()).await, Ok(Ok(()))) {
-        return;
-    }
-    let mut pings = interval(PING_INTERVAL);
-    loop {
-        let message = tokio::select! {
-            change = changes.recv() => match change {
-                Ok(frame) => Message::Binary(frame.encode().into()),
-                Err(_) => break,
-            },
-            _ = pings.tick() => Message::Ping(bytes::Bytes::new()),
-            heard = socket.next() => match heard {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => continue,
-            },
-        };
-        if !matches!(timeout(WRITE_SPAN, socket.send(message)).await, Ok(Ok(()))) {
-            return;
-        }
-    }
-    // It may be gone; then it knows.
-    let _ = timeout(WRITE_SPAN, socket.close(None)).await;
 }
 
 fn no_upgrade(error: UpgradeError) -> Refusal {

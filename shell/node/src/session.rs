@@ -13,6 +13,7 @@ use outlast_link::{
 use outlast_model::{SessionId, Time};
 use outlast_node_core::{Command, Join};
 use outlast_runtime::Clock;
+use outlast_tenure::Why;
 use outlast_wire::{CLIENT_MESSAGE_LIMITS, within};
 use tokio::{
     sync::mpsc,
@@ -23,7 +24,7 @@ use crate::{
     admit::Admission,
     metrics::NodeMetrics,
     refusal::Refusal,
-    shards::{Input, SESSION_EVENTS_MAX, SessionEvent, Shards},
+    shards::{Busy, Input, SESSION_EVENTS_MAX, SessionEvent, Shards},
 };
 
 /// How long a shard may take to admit: far above a busy shard's turn, below every client's patience.
@@ -66,7 +67,7 @@ impl Session {
         admission: Admission,
         metrics: &NodeMetrics,
     ) -> Result<Session, Refusal> {
-        let Admission { claims, request, generation, client_ip, user_agent } = admission;
+        let Admission { claims, request, generation, client_ip, user_agent, .. } = admission;
         let (to_session, events) = mpsc::channel(SESSION_EVENTS_MAX);
         let shard = shards.of(&claims.video.room.as_str().into());
         let id = shards.new_session();
@@ -83,15 +84,13 @@ impl Session {
         };
         shards
             .send(shard, Input::Join { join, events: to_session })
-            .map_err(|busy| Refusal::unavailable(busy.to_string()))?;
+            .map_err(|Busy| Refusal::because(Why::Busy))?;
         session.over = false;
         match timeout(ADMIT_SPAN, session.events.recv()).await {
             Ok(Some(SessionEvent::Admitted)) => Ok(session),
-            Ok(Some(SessionEvent::Refused { status, text })) => {
+            Ok(Some(SessionEvent::Refused(refusal))) => {
                 session.over = true;
-                let status = http::StatusCode::from_u16(status)
-                    .unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-                Err(Refusal::new(status, text))
+                Err(refusal)
             }
             Ok(_) => Err(Refusal::unavailable("the shard was lost: ask again")),
             Err(_) => Err(Refusal::unavailable("the shard does not answer")),
@@ -136,7 +135,7 @@ impl Session {
                         return Err(End::Gone);
                     }
                 }
-                Some(SessionEvent::Close | SessionEvent::Refused { .. }) => {
+                Some(SessionEvent::Close | SessionEvent::Refused(_)) => {
                     self.over = true;
                     return Err(End::Close(CloseCode::Normal, ""));
                 }

@@ -1,4 +1,5 @@
-//! One shard's thread: sockets and queue in, sockets and channels out, and the fence after a pause.
+//! One shard's thread: sockets, queue and orders in, sockets and channels out, and the fence when its node has lost its
+//! rooms.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +16,13 @@ use outlast_runtime::{
     BATCH_DATAGRAMS, Clock, Poller, Ready, Run, UdpBatch, UdpSender, UdpSocketSet, Wake, entropy,
     thread_cpu_time,
 };
+use outlast_tenure::Why;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     metrics::ShardReport,
+    refusal::Refusal,
+    role_loop::RoleLoop,
     shards::{Input, SessionEvent, Shared},
     vigil::Vigil,
 };
@@ -41,6 +45,7 @@ pub(crate) struct Parts {
     pub(crate) sockets: UdpSocketSet,
     pub(crate) inputs: Receiver<Input>,
     pub(crate) wake: Wake,
+    pub(crate) role: Arc<RoleLoop>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pause_max: Duration,
 }
@@ -81,6 +86,10 @@ pub(crate) struct ShardLoop {
     datagrams_in: u64,
     bytes_in: u64,
     load: Load,
+    /// Joins, and those whose media came up, up to the last tick and of all starts of the shard.
+    joins: (u64, u64),
+    /// Those of the starts before this one.
+    joins_before: (u64, u64),
 }
 
 /// Share of a core used between two looks.
@@ -110,6 +119,8 @@ impl ShardLoop {
             datagrams_in: 0,
             bytes_in: 0,
             load: Load { at: now, cpu: thread_cpu_time() },
+            joins: (0, 0),
+            joins_before: (0, 0),
             parts,
         })
     }
@@ -119,12 +130,12 @@ impl ShardLoop {
         let sleep = self.shard.wake_at().since(self.parts.clock.now());
         let sleep = sleep.min(SLEEP_MAX).min(self.parts.pause_max / 4);
         let ready = self.poller.wait(Some(sleep)).expect("an open poller with room for its events");
-        if self.is_superseded() {
+        if self.has_lost_all() {
             return self.fence();
         }
         let worked = catch_unwind(AssertUnwindSafe(|| self.work(ready)));
         // Asked again: a pause may have come in the middle of the work.
-        if self.is_superseded() {
+        if self.has_lost_all() {
             return self.fence().and(worked.unwrap_or(Flow::Continue));
         }
         match worked {
@@ -137,13 +148,28 @@ impl ShardLoop {
         }
     }
 
-    fn is_superseded(&mut self) -> bool {
-        self.vigil.late(self.parts.clock.now())
-            || self.parts.shared.epoch() != self.parts.config.epoch
+    /// Whether what the shard holds is the node's no more.
+    fn has_lost_all(&mut self) -> bool {
+        let now = self.parts.clock.now();
+        let pause = self.vigil.late(now);
+        self.ask_role(now, pause)
+    }
+
+    /// Tells the role what it may not know yet, a pause or a lease that has run out, and takes its answer: a node that has
+    /// lost its rooms goes on under another epoch. One that had none goes on as it is.
+    fn ask_role(&self, now: Time, pause: Option<Duration>) -> bool {
+        let Parts { role, shared, config, .. } = &self.parts;
+        match pause {
+            Some(pause) => role.paused(pause),
+            None if !shared.may_send(now) => role.wake(),
+            None => {}
+        }
+        shared.epoch() != config.epoch
     }
 
     fn work(&mut self, ready: Ready) -> Flow {
         self.take_tick();
+        self.take_orders();
         for session in std::mem::take(&mut self.gone) {
             let now = self.parts.clock.now();
             self.shard.command(now, Command::Closed { session }, &mut self.out);
@@ -170,6 +196,22 @@ impl ShardLoop {
             self.tick = asked;
             let now = self.parts.clock.now();
             self.shard.command(now, Command::Tick(asked), &mut self.out);
+        }
+    }
+
+    fn take_orders(&mut self) {
+        let Parts { config, clock, shared, .. } = &self.parts;
+        let now = clock.now();
+        for (room, generation) in shared.orders.lost(config.shard) {
+            let fence = Command::FenceRoom { room, generation };
+            self.shard.command(now, fence, &mut self.out);
+        }
+        let before = self.shard.participants();
+        let count = shared.orders.away(before);
+        if count > 0 {
+            self.shard.command(now, Command::MoveAway { count }, &mut self.out);
+            let moved = before.saturating_sub(self.shard.participants());
+            shared.orders.owe(moved.saturating_sub(count as usize));
         }
     }
 
@@ -228,7 +270,8 @@ impl ShardLoop {
     }
 
     /// Sends what came out and tells everybody what concerns them. Looks at the clock before every system call: `false`,
-    /// with the rest unsent and untold, when a pause has come between two of them.
+    /// with the rest unsent and untold, when a pause has come between two of them, or the lease has run out, and the node
+    /// has lost its rooms with that.
     fn deliver(&mut self) -> bool {
         let runs = self.out.batch.runs().map(|run| Run {
             socket: run.path.socket,
@@ -237,9 +280,14 @@ impl ShardLoop {
             segment: run.segment,
         });
         let Parts { clock, shared, config, .. } = &self.parts;
-        let vigil = &mut self.vigil;
-        let alive = || !vigil.late(clock.now()) && shared.epoch() == config.epoch;
-        if !self.sender.send_while(runs, alive) {
+        let (vigil, mut pause) = (&mut self.vigil, None);
+        let may_send = || {
+            let now = clock.now();
+            pause = vigil.late(now);
+            pause.is_none() && shared.epoch() == config.epoch && shared.may_send(now)
+        };
+        let whole = self.sender.send_while(runs, may_send);
+        if !whole && self.ask_role(self.parts.clock.now(), pause) {
             return false;
         }
         self.out.batch.clear();
@@ -255,12 +303,11 @@ impl ShardLoop {
     }
 
     fn tell(&mut self, told: Told) {
-        let shared = &self.parts.shared;
         let shard = self.parts.config.shard;
         match told {
             Told::Admitted { session } => self.tell_session(session, SessionEvent::Admitted),
-            Told::Refused { session, status, text } => {
-                self.tell_session(session, SessionEvent::Refused { status, text });
+            Told::Refused { session, refusal } => {
+                self.tell_session(session, SessionEvent::Refused(refusal.into()));
                 self.sessions.remove(&session);
             }
             Told::Frame { session, bytes } => {
@@ -281,9 +328,10 @@ impl ShardLoop {
                 self.parts.shared.metrics.report(shard, report);
                 self.parts.shared.roll_call.answer(shard, number);
             }
-            Told::RoomOpened { room, generation } => shared.rooms.opened(shard, room, generation),
-            Told::RoomClosed { room, generation } => shared.rooms.closed(room, generation),
-            Told::Drained => shared.drained.pass(shard, 1),
+            Told::RoomOpened { room, generation, settings } => {
+                self.parts.role.opened(room, generation, settings);
+            }
+            Told::RoomClosed { room, generation } => self.parts.role.closed(room, generation),
             Told::Panicked { message } => {
                 tracing::error!(shard, message, "a session panicked and was ended");
             }
@@ -306,21 +354,26 @@ impl ShardLoop {
         let span = now.since(self.load.at).as_nanos().max(1);
         let used = cpu.saturating_sub(self.load.cpu).as_nanos();
         self.load = Load { at: now, cpu };
+        let stats = self.shard.stats();
+        let before = self.joins_before;
+        self.joins = (before.0 + stats.joins, before.1 + stats.connected);
         ShardReport {
-            stats: self.shard.stats(),
+            stats,
             sends: self.sender.counters(),
             datagrams_in: self.datagrams_in,
             bytes_in: self.bytes_in,
             truncated: self.batch.truncated(),
             load_permille: u16::try_from(used * 1000 / span).unwrap_or(u16::MAX),
+            joins_admitted: self.joins.0,
+            joins_connected: self.joins.1,
         }
     }
 
-    /// This thread, or another shard's, was not run for so long that gateways have moved the node's rooms: forgets them,
-    /// with everything that waited meanwhile, and goes on under the node's new epoch.
+    /// Gateways may have moved the node's rooms, as it was not run, or not heard, for so long: forgets them, with everything
+    /// that waited meanwhile, and goes on under the node's new epoch.
     fn fence(&mut self) -> Flow {
-        let epoch = self.parts.shared.supersede(self.parts.config.epoch);
-        tracing::warn!(shard = self.parts.config.shard, epoch = epoch.0, "fenced after a pause");
+        let epoch = self.parts.shared.epoch();
+        tracing::warn!(shard = self.parts.config.shard, epoch = epoch.0, "fenced");
         self.parts.config.epoch = epoch;
         self.parts.shared.metrics.fences.inc();
         self.out.batch.clear();
@@ -340,14 +393,9 @@ impl ShardLoop {
         }
         self.out.batch.clear();
         self.deliver();
-        self.parts.shared.rooms.lost(self.parts.config.shard);
         self.sessions.clear();
         self.gone.clear();
         self.calls.clear();
-        // A drain has nothing left to move.
-        if self.parts.shared.is_draining() {
-            self.parts.shared.drained.pass(self.parts.config.shard, 1);
-        }
         // What this took is no pause.
         self.vigil = Vigil::new(self.parts.clock.now(), self.parts.pause_max);
         flow
@@ -371,9 +419,9 @@ impl ShardLoop {
         while let Ok(input) = self.parts.inputs.try_recv() {
             match input {
                 Input::Join { events, .. } => {
-                    let text = "the node was paused: ask again".to_owned();
+                    let refusal = Refusal::because(Why::Fenced);
                     // The client may have given up.
-                    let _ = events.try_send(SessionEvent::Refused { status: 503, text });
+                    let _ = events.try_send(SessionEvent::Refused(refusal));
                 }
                 Input::Stop => flow = Flow::Stop,
                 // Who asked tries again; the rest is about sessions that are no more.
@@ -391,7 +439,7 @@ impl ShardLoop {
         self.tick = self.parts.shared.roll_call.void();
         self.gone.clear();
         self.calls.clear();
-        self.parts.shared.rooms.lost(self.parts.config.shard);
+        self.joins_before = self.joins;
         let leave = reconnect();
         for events in std::mem::take(&mut self.sessions).into_values() {
             // A full or ended channel ends its socket all the same.
@@ -400,9 +448,7 @@ impl ShardLoop {
         }
         let seed = entropy::bytes().expect("the kernel gave random bytes when the node started");
         self.shard = Shard::new(self.parts.config.clone(), seed, self.parts.clock.now());
-        if self.parts.shared.is_draining() {
-            self.parts.shared.drained.pass(self.parts.config.shard, 1);
-        }
+        self.parts.role.lost(self.parts.config.shard);
     }
 }
 

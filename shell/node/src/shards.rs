@@ -1,20 +1,16 @@
 //! The way to the shards from everywhere else in the process: bounded queues, a bell each, and what they all share.
 
 use std::sync::{
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
     mpsc::SyncSender,
 };
 
-use outlast_model::{Epoch, RoomName, SessionId};
+use outlast_model::{Epoch, RoomName, SessionId, Time};
 use outlast_node_core::{ApiError, ApiRequest, Command, Join, shard_of};
 use outlast_runtime::Wake;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    metrics::NodeMetrics,
-    rooms::RoomTable,
-    ticks::{RollCall, Ticks},
-};
+use crate::{metrics::NodeMetrics, orders::Orders, refusal::Refusal, ticks::RollCall};
 
 /// Inputs that may wait for one shard; more means that it hangs or is overrun.
 pub(crate) const INPUTS_MAX: usize = 4_096;
@@ -22,6 +18,7 @@ pub(crate) const INPUTS_MAX: usize = 4_096;
 pub(crate) const SESSION_EVENTS_MAX: usize = 512;
 
 /// What a shard's thread is given.
+#[derive(Debug)]
 pub(crate) enum Input {
     /// A client wants in; all that concerns its session goes to `events`.
     Join { join: Box<Join>, events: mpsc::Sender<SessionEvent> },
@@ -37,7 +34,7 @@ pub(crate) enum Input {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SessionEvent {
     Admitted,
-    Refused { status: u16, text: String },
+    Refused(Refusal),
     Frame(Vec<u8>),
     Close,
 }
@@ -48,12 +45,14 @@ pub(crate) enum SessionEvent {
 pub(crate) struct Busy;
 
 /// One shard's door.
+#[derive(Debug)]
 pub(crate) struct ShardDoor {
     pub(crate) inputs: SyncSender<Input>,
     pub(crate) wake: Wake,
 }
 
 /// All shards of the node.
+#[derive(Debug)]
 pub(crate) struct Shards {
     doors: Box<[ShardDoor]>,
     next_session: AtomicU64,
@@ -86,6 +85,13 @@ impl Shards {
         Ok(())
     }
 
+    /// Wakes one shard, for what does not go through its queue.
+    pub(crate) fn ring_one(&self, shard: usize) {
+        if let Some(door) = self.doors.get(shard) {
+            door.wake.ring();
+        }
+    }
+
     /// Wakes all shards, for what does not go through their queues.
     pub(crate) fn ring(&self) {
         self.doors.iter().for_each(|door| door.wake.ring());
@@ -96,10 +102,10 @@ impl Shards {
 #[derive(Debug)]
 pub(crate) struct Shared {
     epoch: AtomicU64,
-    pub(crate) draining: AtomicBool,
+    /// The first instant at which nothing may be sent, in nanoseconds of the process's clock.
+    lease: AtomicU64,
+    pub(crate) orders: Orders,
     pub(crate) roll_call: RollCall,
-    pub(crate) drained: Ticks,
-    pub(crate) rooms: RoomTable,
     pub(crate) metrics: NodeMetrics,
 }
 
@@ -107,10 +113,9 @@ impl Shared {
     pub(crate) fn new(shards: usize, epoch: Epoch, metrics: NodeMetrics) -> Shared {
         Shared {
             epoch: AtomicU64::new(epoch.0),
-            draining: AtomicBool::new(false),
+            lease: AtomicU64::new(u64::MAX),
+            orders: Orders::new(shards),
             roll_call: RollCall::new(shards),
-            drained: Ticks::new(shards),
-            rooms: RoomTable::new(),
             metrics,
         }
     }
@@ -120,31 +125,18 @@ impl Shared {
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
-    /// Ends `old` for the whole node: its beats failed together, so its rooms are moved together. Shards that noticed
-    /// the same pause agree on one new epoch.
-    pub(crate) fn supersede(&self, old: Epoch) -> Epoch {
-        let next = Epoch(old.0 + 1);
-        match self.epoch.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => next,
-            Err(already) => Epoch(already),
-        }
+    /// The node goes on as `epoch`: shards give up what they hold under another one.
+    pub(crate) fn begin(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// Nothing is to be sent at `until` or later; `None` sets no limit.
+    pub(crate) fn send_until(&self, until: Option<Time>) {
+        self.lease.store(until.map_or(u64::MAX, Time::as_nanos), Ordering::Release);
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_pause_is_one_new_epoch() {
-        let shared = Shared::new(2, Epoch(7), NodeMetrics::default());
-        assert_eq!(shared.supersede(Epoch(7)), Epoch(8));
-        assert_eq!(shared.supersede(Epoch(7)), Epoch(8));
-        assert_eq!(shared.epoch(), Epoch(8));
-        assert_eq!(shared.supersede(Epoch(8)), Epoch(9));
+    /// Whether anything may be sent now.
+    pub(crate) fn may_send(&self, now: Time) -> bool {
+        now.as_nanos() < self.lease.load(Ordering::Acquire)
     }
 }

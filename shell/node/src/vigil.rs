@@ -9,19 +9,34 @@ use outlast_model::Time;
 pub(crate) struct Vigil {
     last: Time,
     pause_max: Duration,
+    #[cfg(test)]
+    made_up: Option<Duration>,
 }
 
 impl Vigil {
     /// Begins at `now`.
     pub(crate) fn new(now: Time, pause_max: Duration) -> Vigil {
-        Vigil { last: now, pause_max }
+        Vigil {
+            last: now,
+            pause_max,
+            #[cfg(test)]
+            made_up: None,
+        }
     }
 
-    /// Whether more than the longest pause has passed since the last call, or the beginning.
-    pub(crate) fn late(&mut self, now: Time) -> bool {
+    /// How long the thread was not run since the last call, or the beginning, if that was longer than the longest pause.
+    pub(crate) fn late(&mut self, now: Time) -> Option<Duration> {
         let pause = now.since(self.last);
         self.last = now;
-        pause > self.pause_max
+        #[cfg(test)]
+        let pause = self.made_up.take().unwrap_or(pause);
+        (pause > self.pause_max).then_some(pause)
+    }
+
+    /// The next call finds that the thread was not run for so long.
+    #[cfg(test)]
+    pub(crate) fn make_up(&mut self, pause: Duration) {
+        self.made_up = Some(pause);
     }
 }
 
@@ -32,9 +47,11 @@ mod tests {
     #[test]
     fn only_a_long_pause_is_late_and_only_once() {
         let mut vigil = Vigil::new(Time::from_millis(10), Duration::from_millis(100));
-        assert!(!vigil.late(Time::from_millis(110)));
-        assert!(!vigil.late(Time::from_millis(210)));
-        assert!(vigil.late(Time::from_millis(311)));
-        assert!(!vigil.late(Time::from_millis(312)));
+        assert_eq!(vigil.late(Time::from_millis(110)), None);
+        assert_eq!(vigil.late(Time::from_millis(210)), None);
+        assert_eq!(vigil.late(Time::from_millis(311)), Some(Duration::from_millis(101)));
+        assert_eq!(vigil.late(Time::from_millis(312)), None);
+        vigil.make_up(Duration::from_secs(9));
+        assert_eq!(vigil.late(Time::from_millis(313)), Some(Duration::from_secs(9)));
     }
 }

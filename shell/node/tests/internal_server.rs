@@ -1,5 +1,5 @@
-//! A whole node on loopback, reached as a gateway reaches it: hostile requests and frames, the room stream, the server
-//! API, beats, and the drain at the end.
+//! A whole node on loopback, reached as a gateway reaches it: hostile requests and frames, who is let in, the room stream,
+//! the server API, beats, leases, drains.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use outlast_link::{
     Authority, Body, Credentials, DialError, DialLimits, Dialer, WebSocket,
     tungstenite::{Message, protocol::frame::coding::CloseCode},
@@ -25,9 +25,10 @@ use outlast_model::{BEAT_INTERVAL, Epoch, Generation, SIGNAL_FRAME_BYTES_MAX};
 use outlast_node::{GatewayPeer, Node, NodeConfig, NodeMetrics};
 use outlast_runtime::Clock;
 use outlast_token::{ApiKeys, Claims, VideoGrant};
-use outlast_wire::{Echo, Opener, Process, RoomFrame, Sealer, Secret};
+use outlast_wire::{Echo, Opener, Process, RoomFrame, Sealer, Secret, Steer};
 use tokio::{net::UdpSocket, time::timeout};
 
+const RECONNECT: proto::leave_request::Action = proto::leave_request::Action::Reconnect;
 /// Longest that anything here may take on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -43,6 +44,11 @@ struct House {
 }
 
 async fn house() -> House {
+    house_with_lease(PATIENCE * 100).await
+}
+
+/// Without echoes, the node serves for so long from its first room on.
+async fn house_with_lease(lease: Duration) -> House {
     let authority = Authority::make().unwrap();
     let issued = authority.issue("n1").unwrap();
     let credentials =
@@ -73,6 +79,9 @@ async fn house() -> House {
             id: "gw".into(),
             beat: gateway.local_addr().unwrap().to_string(),
         }],
+        lease,
+        joins_per_second: 1,
+        joins_burst: 30,
         drain_pace: 100,
         drain_deadline: Duration::from_secs(10),
         // A crowded test machine must not look like a stopped process.
@@ -104,14 +113,20 @@ impl House {
         headers
     }
 
+    /// The same under another generation.
+    fn headers_under(&self, identity: &str, generation: u64) -> HeaderMap {
+        let mut headers = self.headers(identity);
+        headers.insert("outlast-generation", generation.into());
+        headers
+    }
+
     async fn open(&self, target: &str, headers: HeaderMap) -> Result<WebSocket, DialError> {
         let limits = DialLimits { response: PATIENCE, connect: PATIENCE, ..DialLimits::default() };
         self.dialer.websocket(&self.address(), target, headers, &limits).await
     }
 
     async fn join(&self, identity: &str) -> WebSocket {
-        let target = join_target(&wrap(&proto::JoinRequest::default().encode_to_vec()));
-        let mut socket = self.open(&target, self.headers(identity)).await.unwrap();
+        let mut socket = self.open(&plain_join(), self.headers(identity)).await.unwrap();
         let first = signal(&mut socket).await;
         assert!(matches!(first, proto::signal_response::Message::Join(_)), "{first:?}");
         socket
@@ -128,6 +143,22 @@ impl House {
         }
     }
 
+    /// Status, reason, generation and wait of somebody who is turned away.
+    async fn turned_away(&self, target: &str, headers: HeaderMap) -> Words {
+        match self.open(target, headers).await {
+            Err(DialError::Refused(response)) => words(&response),
+            other => panic!("not refused: {:?}", other.err()),
+        }
+    }
+
+    async fn drain(&self, method: Method, body: &str) -> serde_json::Value {
+        let body = Body::from(body.to_owned());
+        let request = Request::builder().method(method).uri("/drain").body(body).unwrap();
+        let (status, body) = self.request(request).await;
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+        serde_json::from_slice(&body).unwrap()
+    }
+
     async fn request(&self, request: Request<Body>) -> (StatusCode, bytes::Bytes) {
         let limits = DialLimits { response: PATIENCE, connect: PATIENCE, ..DialLimits::default() };
         let response = self.dialer.request(&self.address(), request, &limits).await.unwrap();
@@ -140,6 +171,32 @@ fn wrap(inner: &[u8]) -> Vec<u8> {
     encoder.write_all(inner).unwrap();
     let join_request = encoder.finish().unwrap();
     proto::WrappedJoinRequest { compression: 1, join_request }.encode_to_vec()
+}
+
+/// Status, reason, generation, and whether there is a wait.
+type Words = (u16, String, String, bool);
+
+fn words(response: &Response<bytes::Bytes>) -> Words {
+    let header = |name: &str| {
+        let value = response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        value.unwrap_or_default()
+    };
+    let waits = header("retry-after").parse().is_ok_and(|seconds: u64| seconds >= 1);
+    (response.status().as_u16(), header("outlast-refusal"), header("outlast-generation"), waits)
+}
+
+fn because(status: u16, why: &str, generation: &str) -> Words {
+    (status, why.to_owned(), generation.to_owned(), false)
+}
+
+fn plain_join() -> String {
+    join_target(&wrap(&proto::JoinRequest::default().encode_to_vec()))
+}
+
+fn resume_of(sid: &str) -> String {
+    let participant_sid = sid.to_owned();
+    let request = proto::JoinRequest { reconnect: true, participant_sid, ..Default::default() };
+    join_target(&wrap(&request.encode_to_vec()))
 }
 
 fn join_target(wrapped: &[u8]) -> String {
@@ -156,6 +213,31 @@ async fn signal(socket: &mut WebSocket) -> proto::signal_response::Message {
             return proto::SignalResponse::decode(bytes).unwrap().message.unwrap();
         }
     }
+}
+
+/// What a session is told at its end.
+async fn leave(socket: &mut WebSocket) -> proto::leave_request::Action {
+    loop {
+        if let proto::signal_response::Message::Leave(leave) = signal(socket).await {
+            return leave.action();
+        }
+    }
+}
+
+async fn frame(rooms: &mut WebSocket) -> RoomFrame {
+    loop {
+        if let Message::Binary(bytes) = message(rooms).await {
+            return RoomFrame::decode(&bytes).unwrap();
+        }
+    }
+}
+
+fn hosted(room: &str, generation: u64) -> RoomFrame {
+    RoomFrame::Hosted { room: room.into(), generation: Generation(generation), settings: None }
+}
+
+fn lost(room: &str, generation: u64) -> RoomFrame {
+    RoomFrame::Closed { room: room.into(), generation: Generation(generation), lost: true }
 }
 
 async fn close_code(socket: &mut WebSocket) -> CloseCode {
@@ -239,15 +321,9 @@ async fn hostile_frames_end_their_own_socket_only() {
 async fn gateways_follow_rooms_call_the_api_and_hear_the_drain() {
     let house = house().await;
     let mut rooms = house.open("/rooms", HeaderMap::new()).await.unwrap();
-    let frame = async |rooms: &mut WebSocket| loop {
-        if let Message::Binary(bytes) = message(rooms).await {
-            return RoomFrame::decode(&bytes).unwrap();
-        }
-    };
     assert_eq!(frame(&mut rooms).await, RoomFrame::Synced);
     let mut socket = house.join("ann").await;
-    let hosted = RoomFrame::Hosted { room: "r".into(), generation: Generation(3) };
-    assert_eq!(frame(&mut rooms).await, hosted);
+    assert_eq!(frame(&mut rooms).await, hosted("r", 3));
 
     let request = Request::post("/api/ListRooms").body(Body::default()).unwrap();
     let (status, body) = house.request(request).await;
@@ -261,12 +337,7 @@ async fn gateways_follow_rooms_call_the_api_and_hear_the_drain() {
 
     let House { node, ready, .. } = house;
     let drained = tokio::spawn(node.drain_and_stop());
-    let leave = loop {
-        if let proto::signal_response::Message::Leave(leave) = signal(&mut socket).await {
-            break leave;
-        }
-    };
-    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    assert_eq!(leave(&mut socket).await, RECONNECT);
     assert_eq!(close_code(&mut socket).await, CloseCode::Normal);
     timeout(PATIENCE, drained).await.unwrap().unwrap();
     assert!(!ready.load(Ordering::Acquire));
@@ -302,5 +373,163 @@ async fn beats_say_that_every_shard_lives_and_give_echoes_back() {
     };
     assert_eq!((echoed.epoch, echoed.stamp), (Epoch(5), 77));
     assert!(echoed.held < BEAT_INTERVAL * 20);
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn who_is_turned_away_is_told_why_in_words_that_gateways_know() {
+    let house = house().await;
+    let _ann = house.join("ann").await;
+    let older = house.headers_under("bob", 2);
+    assert_eq!(house.turned_away(&plain_join(), older.clone()).await, because(409, "stale", "3"));
+    let resume = resume_of("PA_x");
+    assert_eq!(house.turned_away(&resume, older).await, because(409, "stale", "3"));
+    // The room is here, and its participant is not.
+    let mut resumed = house.open(&resume, house.headers("bob")).await.unwrap();
+    assert_eq!(leave(&mut resumed).await, RECONNECT);
+    // A herd: some come in, the others are told when to try again.
+    let busy = loop {
+        match house.open(&plain_join(), house.headers("ann")).await {
+            Ok(_) => {}
+            Err(DialError::Refused(response)) => break words(&response),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(busy, (503, "busy".to_owned(), String::new(), true));
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_room_that_moves_here_is_made_with_its_settings_first() {
+    let house = house().await;
+    let _ann = house.join("ann").await;
+    let create = async |generation: u64| {
+        let request = proto::CreateRoomRequest {
+            name: "r".into(),
+            max_participants: 1,
+            metadata: "m".into(),
+            ..Default::default()
+        };
+        let request = Request::post("/api/CreateRoom")
+            .header("outlast-generation", generation)
+            .header("outlast-created-unix-ms", "1234")
+            .body(Body::from(request.encode_to_vec()))
+            .unwrap();
+        let limits = DialLimits { response: PATIENCE, connect: PATIENCE, ..DialLimits::default() };
+        house.dialer.request(&house.address(), request, &limits).await.unwrap()
+    };
+    let refused = create(2).await;
+    assert_eq!(words(&refused), because(409, "stale", "3"));
+    assert!(refused.body().starts_with(b"{\"code\":\"unavailable\""), "{refused:?}");
+    assert_eq!(create(4).await.status(), StatusCode::OK);
+    let mut rooms = house.open("/rooms", HeaderMap::new()).await.unwrap();
+    let RoomFrame::Hosted { generation, settings: Some(settings), .. } = frame(&mut rooms).await
+    else {
+        panic!("the room with its settings")
+    };
+    assert_eq!((generation, settings.max_participants, settings.by_api), (Generation(4), 1, true));
+    assert_eq!((settings.metadata.as_str(), settings.departure_timeout_s), ("m", 20));
+    let refused = house.turned_away(&plain_join(), house.headers_under("bob", 4)).await;
+    assert_eq!(refused, because(503, "", ""), "full of ann, which no other node can help");
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_gateways_word_that_another_node_holds_a_room_ends_it_here() {
+    let house = house().await;
+    let mut ann = house.join("ann").await;
+    let mut rooms = house.open("/rooms", HeaderMap::new()).await.unwrap();
+    let mut others = house.open("/rooms", HeaderMap::new()).await.unwrap();
+    for stream in [&mut rooms, &mut others] {
+        assert_eq!(frame(stream).await, hosted("r", 3));
+        assert_eq!(frame(stream).await, RoomFrame::Synced);
+    }
+    let mut steer = async |generation, node: &str| {
+        let generation = Generation(generation);
+        let steer = Steer { room: "r".into(), generation, node: node.into() };
+        for bytes in [b"from a later version".to_vec(), steer.encode()] {
+            rooms.send(Message::Binary(bytes.into())).await.unwrap();
+        }
+    };
+    steer(2, "n2").await;
+    steer(5, "n1").await;
+    assert_eq!(frame(&mut others).await, hosted("r", 5), "it is ours under a newer one");
+    steer(6, "n2").await;
+    assert_eq!(frame(&mut others).await, lost("r", 5));
+    assert_eq!(leave(&mut ann).await, RECONNECT);
+    assert_eq!(close_code(&mut ann).await, CloseCode::Normal);
+    let refused = house.turned_away(&plain_join(), house.headers_under("ann", 6)).await;
+    assert_eq!(refused, because(409, "stale", "6"));
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_can_be_looked_at_and_called_off() {
+    let house = house().await;
+    let state = house.drain(Method::GET, "").await;
+    assert_eq!(state, serde_json::json!({"draining": false, "participants": 0, "left_s": 0}));
+    let mut ann = house.join("ann").await;
+    let participants = async |count: u64| {
+        while house.drain(Method::GET, "").await["participants"] != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    participants(1).await;
+    let state = house.drain(Method::POST, r#"{"deadline_s": 600, "pace": 2}"#).await;
+    assert_eq!((&state["draining"], &state["left_s"]), (&true.into(), &600.into()));
+    let mut headers = house.headers("bob");
+    let refused = house.turned_away(&plain_join(), headers.clone()).await;
+    assert_eq!(refused, because(503, "draining", ""));
+    let validate = plain_join().replacen("/rtc/v1", "/rtc/v1/validate", 1);
+    let mut request = Request::get(&validate).body(Body::default()).unwrap();
+    *request.headers_mut() = headers.clone();
+    assert_eq!(house.request(request).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(leave(&mut ann).await, RECONNECT);
+    participants(0).await;
+    // The room is still here, and the gateway knows no other node.
+    headers.insert("outlast-nowhere-else", HeaderValue::from_static("1"));
+    let bob = house.open(&plain_join(), headers).await.unwrap();
+    let state = house.drain(Method::DELETE, "").await;
+    assert_eq!((&state["draining"], &state["left_s"]), (&false.into(), &0.into()));
+    let _carol = house.join("carol").await;
+    drop(bob);
+    let request = Request::post("/drain").body(Body::from("{".to_owned())).unwrap();
+    assert_eq!(house.request(request).await.0, StatusCode::BAD_REQUEST);
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_hears_gives_everything_up_and_serves_again_when_heard() {
+    let house = house_with_lease(Duration::from_secs(2)).await;
+    let mut rooms = house.open("/rooms", HeaderMap::new()).await.unwrap();
+    assert_eq!(frame(&mut rooms).await, RoomFrame::Synced);
+    let mut ann = house.join("ann").await;
+    assert_eq!(frame(&mut rooms).await, hosted("r", 3));
+    assert_eq!(frame(&mut rooms).await, lost("r", 3));
+    assert_eq!(leave(&mut ann).await, RECONNECT);
+    let refused = house.turned_away(&plain_join(), house.headers_under("ann", 4)).await;
+    assert_eq!(refused, because(503, "fenced", ""));
+    while house.ready.load(Ordering::Acquire) {
+        tokio::task::yield_now().await;
+    }
+
+    // Its beats say that it has started anew; it serves again from the first echo on.
+    let (me, node) = (Process::gateway("gw"), Process::node("n1"));
+    let mut opener = Opener::new(&house.secret, me.clone(), [node.clone()]);
+    let mut sealer = Sealer::new(&house.secret, me, Epoch(5));
+    let mut buffer = [0; 512];
+    let (mut first, mut served) = (None, false);
+    while !served {
+        let received = house.gateway.recv_from(&mut buffer);
+        let (length, from) = timeout(PATIENCE, received).await.unwrap().unwrap();
+        let opened = opener.open(&buffer[..length]).unwrap();
+        let first = *first.get_or_insert(opened.epoch);
+        let (heard_epoch, heard_sequence) = (opened.epoch, opened.sequence);
+        let echo = Echo { heard_epoch, heard_sequence, stamp: 1 };
+        let echo = sealer.seal(&node, &outlast_wire::Message::Echo(echo));
+        house.gateway.send_to(&echo.bytes, from).await.unwrap();
+        served = house.open(&plain_join(), house.headers_under("ann", 4)).await.is_ok();
+        assert!(!served || heard_epoch > first, "under its new epoch");
+    }
     house.node.drain_and_stop().await;
 }

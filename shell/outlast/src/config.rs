@@ -97,6 +97,7 @@ fn gateway(rules: &Rules<'_>, id: String) -> Gateway {
         trusted_proxies: values.addresses("gateway.trusted_proxies").to_vec(),
         reconnects_per_second: values.integer("gateway.reconnects_per_s"),
         page_dir: values.written("gateway.page_dir").then(|| rules.path("gateway.page_dir")),
+        wipe_hook: values.flag("debug.panic_hook"),
     }
 }
 
@@ -111,6 +112,9 @@ fn node(values: &Values, shards: usize) -> Node {
         advertise: values.addresses("node.advertise").to_vec(),
         participants_max: values.integer("node.participants_max"),
         capacity: values.integer("node.capacity"),
+        lease: Duration::from_secs(values.integer("node.lease_s")),
+        joins_per_second: values.integer("node.joins_per_s"),
+        joins_burst: values.integer("node.joins_burst"),
         panic_hook: values.flag("debug.panic_hook"),
     }
 }

@@ -1,10 +1,11 @@
-//! The outlast command: runs the roles of the platform, checks configurations, makes tokens and certificates, and
-//! shows it all in a demo.
+//! The outlast command: runs the roles of the platform, checks configurations, drains nodes, makes tokens and
+//! certificates, and shows it all in a demo.
 
 mod authority;
 mod check;
 mod config;
 mod demo;
+mod drain;
 mod log;
 mod overrides;
 mod serve;
@@ -31,6 +32,7 @@ Examples:
   outlast demo                                     three regions on this machine, and a page to meet in
   outlast check --config outlast.toml              every mistake in a configuration, with its remedy
   outlast serve --config outlast.toml              run the roles that the configuration names
+  outlast drain eu-1 --config outlast.toml         move everybody away from a node before it is stopped
   outlast token --config outlast.toml --identity amy --room lobby
   outlast ca init --out pki                        a cluster's authority
   outlast ca issue --ca pki --name eu-1 --out pki  a certificate for the process eu-1
@@ -50,6 +52,12 @@ enum Command {
     ///
     /// Takes the same flags and environment as serve. Exits with 0 when there is no mistake, else with 1.
     Check(Overrides),
+    /// Move everybody away from a node, or from all nodes of a region, before they are stopped
+    ///
+    /// Clients are told to reconnect, room by room and paced, and land on other nodes; the drained ones take nobody new until
+    /// the drain is called off with --undo or their processes are started again. Exits with 0 when it has begun everywhere (with
+    /// --wait: when the nodes are empty), else with 1 and a sentence.
+    Drain(drain::DrainArgs),
     /// Print an access token
     #[command(args_conflicts_with_subcommands = true)]
     Token {
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(overrides) => serve::run(&overrides),
         Command::Check(overrides) => check::run(&overrides),
+        Command::Drain(args) => drain::run(&args),
         Command::Token { command: Some(TokenCommand::Create(args)), .. }
         | Command::Token { command: None, args } => token::run(&args),
         Command::Ca(command) => authority::run(&command),

@@ -4,6 +4,8 @@ mod admin;
 mod pages;
 mod start;
 
+pub(crate) use start::reachable;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;

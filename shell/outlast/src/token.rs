@@ -139,7 +139,8 @@ fn claims(args: &Args, now: Duration) -> anyhow::Result<Claims> {
     })
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+/// A span as people write it on command lines.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_alphabetic()).len());
     let seconds = match unit {
         "" | "s" => 1,

@@ -20,5 +20,5 @@ pub use lines::Lines;
 pub use poll::{Poller, Ready, Wake};
 pub use receive::{BATCH_DATAGRAMS, DATAGRAM_BYTES_MAX, Datagram, UdpBatch};
 pub use send::{Run, SendCounters, UdpSender};
-pub use thread::{cores, pin_to_core, thread_cpu_time};
+pub use thread::{cores, pin_to_core, process_cpu_time, thread_cpu_time};
 pub use udp::{BindError, UdpSocketSet};

@@ -40,6 +40,11 @@ pub fn thread_cpu_time() -> Duration {
     read_clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// CPU time that all threads of the process have used since it began.
+pub fn process_cpu_time() -> Duration {
+    read_clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// Reads one of the kernel's clocks that every Linux since 2.6.39 has.
 pub(crate) fn read_clock(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -74,5 +79,6 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(thread_cpu_time() > before);
+        assert!(process_cpu_time() >= thread_cpu_time());
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use outlast_livekit::{self as proto, Message as _};
 use outlast_model::{Epoch, Generation, Identity, NodeId, RegionName, SessionId, Time};
 use outlast_node_core::{
-    ApiError, ApiRequest, Command, Join, Out, SERVER_VERSION, Shard, ShardConfig, Told,
+    ApiError, ApiRequest, Command, Join, Out, Refusal, SERVER_VERSION, Shard, ShardConfig, Told,
 };
 use outlast_token::{ApiKeys, Claims, VideoGrant};
 use proto::{signal_request, signal_response::Message};
@@ -35,7 +35,7 @@ pub(crate) struct Client {
     offer_id: u32,
     next: Instant,
     pub(crate) inbox: Vec<Message>,
-    pub(crate) refused: Option<(u16, String)>,
+    pub(crate) refused: Option<Refusal>,
     pub(crate) closed: bool,
     pub(crate) channels: BTreeMap<String, ChannelId>,
     pub(crate) messages: Vec<Vec<u8>>,
@@ -151,6 +151,20 @@ impl World {
     }
 
     pub(crate) fn join_with(&mut self, claims: Claims, request: proto::JoinRequest) -> usize {
+        self.join_under(Generation(1), claims, request)
+    }
+
+    /// Joins a room that is believed to be here under `generation`.
+    pub(crate) fn join_at(&mut self, generation: Generation, claims: Claims) -> usize {
+        self.join_under(generation, claims, proto::JoinRequest::default())
+    }
+
+    fn join_under(
+        &mut self,
+        generation: Generation,
+        claims: Claims,
+        request: proto::JoinRequest,
+    ) -> usize {
         let index = self.clients.len();
         let number = u8::try_from(index + 1).expect("few clients");
         let address = SocketAddr::new(Ipv4Addr::new(198, 51, 100, number).into(), 5000);
@@ -197,7 +211,7 @@ impl World {
             session,
             claims,
             request,
-            generation: Generation(1),
+            generation,
             client_ip: None,
             user_agent: String::new(),
         })));
@@ -446,8 +460,8 @@ impl World {
                 }
                 self.receive(index(session), message);
             }
-            Told::Refused { session, status, text } => {
-                self.clients[index(session)].refused = Some((*status, text.clone()));
+            Told::Refused { session, refusal } => {
+                self.clients[index(session)].refused = Some(refusal.clone());
             }
             Told::Close { session } => {
                 if let Some(client) = self.clients.get_mut(index(session)) {

@@ -1,10 +1,16 @@
 //! The server API: grants first, then the body, then the room's home, wherever it is.
 
-use outlast_livekit::{ListRoomsResponse, Message, SendDataRequest};
+use outlast_livekit::{CreateRoomRequest, ListRoomsResponse, Message, SendDataRequest};
+use outlast_model::RoomSettings;
 use outlast_token::VideoGrant;
 use serde_json::{Value, json};
 
-use crate::{World, client::Answer, soon};
+use crate::{
+    World,
+    client::Answer,
+    peer::{Life, Peer},
+    soon,
+};
 
 impl World {
     async fn call(
@@ -75,9 +81,9 @@ async fn rooms_are_created_listed_over_all_nodes_and_called_at_home() {
         assert_eq!(world.json("SendData", admin("r0"), &body).await, (200, json!({})));
     }
     let calls = world.host_of("r0").unwrap().calls();
-    let sent = calls.iter().filter(|(method, _)| method == "SendData");
-    for (_, body) in sent {
-        let request = SendDataRequest::decode(body.clone()).unwrap();
+    let sent = calls.iter().filter(|call| call.method == "SendData");
+    for call in sent {
+        let request = SendDataRequest::decode(call.body.clone()).unwrap();
         assert_eq!(
             (request.data.as_slice(), request.destination_identities),
             (&b"hi"[..], vec!["x".into()])
@@ -123,4 +129,48 @@ async fn grants_come_before_the_body_and_errors_are_twirp_s() {
     let answer = world.call("RoomService/SendData", admin("r"), "application/json", &large).await;
     assert_eq!(answer.status, 400);
     assert!(world.peer("eu-1").calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_room_keeps_its_settings_through_a_move_until_somebody_deletes_it() {
+    let world = World::new(&["eu-1", "eu-2"]).await;
+    let settings = RoomSettings {
+        empty_timeout_s: 60,
+        departure_timeout_s: 7,
+        max_participants: 3,
+        metadata: "agenda".into(),
+        created_unix_ms: 1_700_000_000_000,
+        by_api: true,
+    };
+    let created = |peer: &Peer| -> Vec<(String, CreateRoomRequest)> {
+        let calls = peer.calls().into_iter().filter(|call| call.method == "CreateRoom");
+        calls.map(|call| (call.generation, CreateRoomRequest::decode(call.body).unwrap())).collect()
+    };
+    for room in ["moved", "deleted"] {
+        world.peer("eu-1").host_set(room, 3, settings.clone());
+    }
+    soon(|| world.metric("rooms") == Some(2)).await;
+    assert_eq!(world.json("DeleteRoom", create(), &json!({ "room": "deleted" })).await.0, 200);
+    soon(|| world.metric("rooms") == Some(1)).await;
+    let (_at_home, node) = world.join("moved").await;
+    assert_eq!((node.as_str(), created(world.peer("eu-1"))), ("eu-1", Vec::new()));
+
+    world.peer("eu-1").live(Life::Dead);
+    let (_moved, node) = world.join("moved").await;
+    assert_eq!(node, "eu-2");
+    let other = world.peer("eu-2");
+    let expected = CreateRoomRequest {
+        name: "moved".into(),
+        empty_timeout: 60,
+        departure_timeout: 7,
+        max_participants: 3,
+        metadata: "agenda".into(),
+        ..CreateRoomRequest::default()
+    };
+    assert_eq!(created(other), [("4".to_owned(), expected)]);
+    assert_eq!(other.calls()[0].created.as_deref(), Some("1700000000000"));
+    assert_eq!(other.seen()[0].headers["outlast-generation"], "4");
+    assert_eq!(other.seen()[0].after_calls, 1, "the room was made first");
+    let (_new, _) = world.join("deleted").await;
+    assert_eq!(created(other).len(), 1);
 }

@@ -32,10 +32,14 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 impl World {
     /// A token with `video`, good for an hour.
     pub(crate) fn token(&self, video: VideoGrant) -> String {
+        self.token_of("someone", video)
+    }
+
+    fn token_of(&self, identity: &str, video: VideoGrant) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let claims = Claims {
             issuer: "key".into(),
-            identity: "someone".into(),
+            identity: identity.into(),
             video,
             expires_at: (now + Duration::from_secs(3_600)).as_secs(),
             ..Claims::default()
@@ -80,8 +84,13 @@ impl World {
 
     /// Joins `room`; returns the socket and the node that said hello.
     pub(crate) async fn join(&self, room: &str) -> (Socket, String) {
-        let mut socket =
-            self.socket(&format!("/rtc/v1?access_token={}", self.join_token(room))).await;
+        self.join_as("someone", room).await
+    }
+
+    pub(crate) async fn join_as(&self, identity: &str, room: &str) -> (Socket, String) {
+        let video = VideoGrant { room_join: true, room: room.into(), ..VideoGrant::default() };
+        let token = self.token_of(identity, video);
+        let mut socket = self.socket(&format!("/rtc/v1?access_token={token}")).await;
         let hello = binary(next(&mut socket).await);
         let hello = std::str::from_utf8(&hello).unwrap();
         let node = hello.strip_prefix("hello from ").unwrap().to_owned();

@@ -5,12 +5,14 @@
 mod api;
 mod client;
 mod door;
+mod fleet;
+mod outcomes;
 mod peer;
 mod signalling;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use outlast_gateway::{Gateway, GatewayConfig, NodePeer};
+use outlast_gateway::{Gateway, GatewayConfig, GatewayPeer, NodePeer, room_keyer};
 use outlast_link::{Authority, Credentials};
 use outlast_model::Epoch;
 use outlast_token::ApiKeys;
@@ -52,6 +54,7 @@ struct World {
     peers: Vec<Peer>,
     public: SocketAddr,
     registry: Registry,
+    wipe_directory: Box<dyn Fn()>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
@@ -59,14 +62,18 @@ struct World {
 impl World {
     /// A gateway in front of the nodes called `ids`, all alive and known to be.
     async fn new(ids: &[&str]) -> World {
-        let cluster = Cluster::new();
+        World::start(Cluster::new(), ids, Vec::new()).await
+    }
+
+    /// The same among other gateways.
+    async fn start(cluster: Cluster, ids: &[&str], gateways: Vec<GatewayPeer>) -> World {
         let mut peers = Vec::new();
         for id in ids {
             peers.push(Peer::bind(&cluster, id).await);
         }
         let nodes = peers.iter().map(|peer| NodePeer {
             id: peer.id.as_str().into(),
-            region: "eu".into(),
+            region: peer.id[..2].into(),
             address: peer.address,
             beat: peer.beat_address,
             capacity: 1,
@@ -85,6 +92,8 @@ impl World {
             secret: cluster.secret.clone(),
             credentials: Arc::new(cluster.credentials("gw")),
             nodes: nodes.collect(),
+            gateways,
+            room_keyer: room_keyer(b"the cluster's secret"),
             tell_per_second: 500,
             pages: BTreeMap::new(),
         };
@@ -92,12 +101,13 @@ impl World {
         let gateway = Gateway::bind(config, &mut registry).unwrap();
         let (public, beat, ready) =
             (gateway.public_address(), gateway.beat_address(), gateway.readiness());
+        let wipe_directory = Box::new(gateway.directory_wipe());
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(gateway.run(stopped));
         for peer in &mut peers {
             peer.run(&cluster, beat);
         }
-        let world = World { cluster, peers, public, registry, stop, running };
+        let world = World { cluster, peers, public, registry, wipe_directory, stop, running };
         soon(|| {
             let ready = ready.load(std::sync::atomic::Ordering::Relaxed);
             ready && world.metric("nodes{health=\"alive\"}") == Some(ids.len())

@@ -1,12 +1,13 @@
-//! A fake node: beats, a room stream, and signalling sockets that echo. It can refuse, freeze and die.
+//! A fake node: beats, a room stream, and signalling sockets that echo. It can refuse, freeze, die, and fail to deliver.
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -18,10 +19,14 @@ use outlast_link::{
     Body, MESSAGE_WRITTEN_BYTES_MAX, ServerLimits, ServerTls, Upgrade, WebSocket, serve, text,
     tungstenite::Message as Frame,
 };
-use outlast_livekit::{ListRoomsResponse, Message as _, Room};
-use outlast_model::{BEAT_INTERVAL, Epoch, Generation};
+use outlast_livekit::{
+    JoinResponse, ListRoomsResponse, Message as _, ParticipantInfo, ParticipantUpdate, Room,
+    SessionDescription, SignalResponse, participant_info::State as Standing,
+    signal_response::Message as Signal,
+};
+use outlast_model::{BEAT_INTERVAL, Epoch, Generation, RoomSettings};
 use outlast_token::ApiKeys;
-use outlast_wire::{Beat, Message, Opener, Process, RoomFrame, Sealer};
+use outlast_wire::{Beat, Echoed, Message, Opener, Process, RoomFrame, Sealer, Steer};
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::watch,
@@ -41,7 +46,30 @@ pub(crate) enum Life {
 pub(crate) struct Seen {
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
+    /// How many API calls had come before it.
+    pub(crate) after_calls: usize,
 }
+
+/// A call of the API as it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) generation: String,
+    pub(crate) created: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+/// What a signalling socket says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// Who it is, and no protocol.
+    Hello,
+    /// The same, a join and an answer; whether media comes up after it.
+    Protocol { delivers: bool },
+}
+
+/// The rooms of a node: generation and settings.
+type Rooms = BTreeMap<String, (u64, Option<RoomSettings>)>;
 
 pub(crate) struct Peer {
     pub(crate) id: String,
@@ -57,10 +85,14 @@ struct State {
     keys: ApiKeys,
     life: watch::Sender<Life>,
     draining: AtomicBool,
-    rooms: watch::Sender<BTreeMap<String, u64>>,
+    rooms: watch::Sender<Rooms>,
     refusal: Mutex<Option<(StatusCode, &'static str)>>,
+    /// Rooms are known under this generation: whoever asks under a lower one is refused.
+    known: AtomicU64,
+    speech: Mutex<Speech>,
     seen: Mutex<Vec<Seen>>,
-    calls: Mutex<Vec<(String, Bytes)>>,
+    calls: Mutex<Vec<Call>>,
+    steers: Mutex<Vec<Steer>>,
     echoes: AtomicUsize,
 }
 
@@ -73,10 +105,13 @@ impl Peer {
             keys: cluster.keys.clone(),
             life: watch::channel(Life::Running).0,
             draining: AtomicBool::new(false),
-            rooms: watch::channel(BTreeMap::new()).0,
+            rooms: watch::channel(Rooms::new()).0,
             refusal: Mutex::default(),
+            known: AtomicU64::new(0),
+            speech: Mutex::new(Speech::Hello),
             seen: Mutex::default(),
             calls: Mutex::default(),
+            steers: Mutex::default(),
             echoes: AtomicUsize::new(0),
         };
         Peer {
@@ -110,12 +145,18 @@ impl Peer {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(BEAT_INTERVAL);
             let mut buffer = [0; 256];
+            let mut heard = None;
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {
                         if *state.life.borrow() == Life::Running {
                             let draining = state.draining.load(Ordering::Relaxed);
-                            let beat = Beat { ticked: true, draining, ..Beat::default() };
+                            let echoed = heard.map(|(epoch, stamp, at): (_, _, Instant)| Echoed {
+                                epoch,
+                                stamp,
+                                held: at.elapsed(),
+                            });
+                            let beat = Beat { ticked: true, draining, echoed, ..Beat::default() };
                             let beat = Message::Beat(beat);
                             let datagram = sealer.seal(&gateway_process, &beat);
                             let _ = socket.send_to(&datagram.bytes, gateway).await;
@@ -123,7 +164,9 @@ impl Peer {
                     }
                     Ok((length, _)) = socket.recv_from(&mut buffer) => {
                         let opened = opener.open(&buffer[..length]).unwrap();
-                        assert!(matches!(opened.message, Message::Echo(echo) if echo.heard_epoch == Epoch(1)));
+                        let Message::Echo(echo) = opened.message else { panic!("no echo") };
+                        assert_eq!(echo.heard_epoch, Epoch(1));
+                        heard = Some((opened.epoch, echo.stamp, Instant::now()));
                         state.echoes.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -137,7 +180,7 @@ impl Peer {
 
     /// Says so in its beats, and takes nobody in.
     pub(crate) fn drain(&self) {
-        self.state.draining.store(true, Ordering::Relaxed);
+        self.say_draining();
         self.refuse(Some((StatusCode::SERVICE_UNAVAILABLE, "this node is draining")));
     }
 
@@ -151,21 +194,49 @@ impl Peer {
 
     /// Hosts `room` from now on, as far as the gateway can know.
     pub(crate) fn host(&self, room: &str, generation: u64) {
-        self.state.rooms.send_modify(|rooms| {
-            rooms.insert(room.into(), generation);
-        });
+        self.state.host(room, generation, None);
+    }
+
+    pub(crate) fn host_set(&self, room: &str, generation: u64, settings: RoomSettings) {
+        self.state.host(room, generation, Some(settings));
+    }
+
+    /// Refuses as stale whoever asks under a generation below this one.
+    pub(crate) fn knows(&self, generation: u64) {
+        self.state.known.store(generation, Ordering::Relaxed);
+    }
+
+    pub(crate) fn speak(&self, speech: Speech) {
+        *self.state.speech.lock().unwrap() = speech;
+    }
+
+    pub(crate) fn steers(&self) -> Vec<Steer> {
+        self.state.steers.lock().unwrap().clone()
+    }
+
+    /// Says in its beats that it drains, and takes whoever comes.
+    pub(crate) fn say_draining(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
 
-    pub(crate) fn calls(&self) -> Vec<(String, Bytes)> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.calls.lock().unwrap().clone()
     }
 
     pub(crate) fn echoes(&self) -> usize {
         self.state.echoes.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn host(&self, room: &str, generation: u64, settings: Option<RoomSettings>) {
+        self.rooms.send_modify(|rooms| {
+            rooms.insert(room.into(), (generation, settings));
+        });
     }
 }
 
@@ -180,8 +251,18 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Response<B
     if let Some(method) = path.strip_prefix("/api/") {
         return call(&state, method.to_owned(), request).await;
     }
-    let seen = Seen { target: request.uri().to_string(), headers: request.headers().clone() };
+    let after_calls = state.calls.lock().unwrap().len();
+    let (target, headers) = (request.uri().to_string(), request.headers().clone());
+    let seen = Seen { target, headers, after_calls };
     state.seen.lock().unwrap().push(seen.clone());
+    let generation = seen.headers["outlast-generation"].to_str().unwrap().parse().unwrap();
+    let known = state.known.load(Ordering::Relaxed);
+    if generation < known {
+        let mut response = text(StatusCode::CONFLICT, "the room was placed anew");
+        response.headers_mut().insert("outlast-refusal", "stale".parse().unwrap());
+        response.headers_mut().insert("outlast-generation", known.into());
+        return response;
+    }
     if let Some((status, reason)) = *state.refusal.lock().unwrap() {
         return text(status, reason);
     }
@@ -192,18 +273,20 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Response<B
     let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let room = state.keys.verify(token, now).unwrap().video.room;
-    let generation = seen.headers["outlast-generation"].to_str().unwrap().parse().unwrap();
     let (response, socket) = Upgrade::take(&mut request).unwrap().accept(1 << 20);
-    state.rooms.send_modify(|rooms| {
-        rooms.insert(room, generation);
-    });
+    let settings = state.rooms.borrow().get(&room).and_then(|(_, settings)| settings.clone());
+    state.host(&room, generation, settings);
     tokio::spawn(async move { echo(&state, socket.await.unwrap()).await });
     response
 }
 
 async fn call(state: &State, method: String, request: Request<Incoming>) -> Response<Body> {
+    let header = |name| Some(request.headers().get(name)?.to_str().unwrap().to_owned());
+    let generation = header("outlast-generation").unwrap();
+    let created = header("outlast-created-unix-ms");
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    state.calls.lock().unwrap().push((method.clone(), body.clone()));
+    let call = Call { method: method.clone(), generation, created, body: body.clone() };
+    state.calls.lock().unwrap().push(call);
     let room = |name: &str| Room { name: name.into(), num_participants: 2, ..Room::default() };
     let reply = match method.as_str() {
         "ListRooms" => {
@@ -213,10 +296,13 @@ async fn call(state: &State, method: String, request: Request<Incoming>) -> Resp
         }
         "CreateRoom" => {
             let request = outlast_livekit::CreateRoomRequest::decode(body).unwrap();
-            state.rooms.send_modify(|rooms| {
-                rooms.insert(request.name.clone(), 1);
-            });
+            state.host(&request.name, 1, None);
             room(&request.name).encode_to_vec()
+        }
+        "DeleteRoom" => {
+            let request = outlast_livekit::DeleteRoomRequest::decode(body).unwrap();
+            state.rooms.send_modify(|rooms| drop(rooms.remove(&request.room)));
+            Vec::new()
         }
         "GetParticipant" => {
             let body = r#"{"code":"not_found","msg":"participant does not exist"}"#;
@@ -230,18 +316,23 @@ async fn call(state: &State, method: String, request: Request<Incoming>) -> Resp
 /// The room stream: everything, then what is new.
 async fn name_rooms(state: &State, mut socket: WebSocket) {
     let (mut rooms, mut life) = (state.rooms.subscribe(), state.life.subscribe());
-    let mut named = BTreeMap::new();
+    let mut named = Rooms::new();
     let mut synced = false;
     loop {
         let now = rooms.borrow_and_update().clone();
-        for (room, generation) in &now {
-            if named.get(room) != Some(generation) {
-                let frame = RoomFrame::Hosted {
-                    room: room.as_str().into(),
-                    generation: Generation(*generation),
-                };
-                socket.send(Frame::Binary(frame.encode().into())).await.unwrap();
+        let mut frames = Vec::new();
+        for (room, (generation, settings)) in &now {
+            if named.get(room).map(|(generation, _)| generation) != Some(generation) {
+                let (room, generation) = (room.as_str().into(), Generation(*generation));
+                frames.push(RoomFrame::Hosted { room, generation, settings: settings.clone() });
             }
+        }
+        for (room, (generation, _)) in named.iter().filter(|(room, _)| !now.contains_key(*room)) {
+            let (room, generation) = (room.as_str().into(), Generation(*generation));
+            frames.push(RoomFrame::Closed { room, generation, lost: false });
+        }
+        for frame in frames {
+            socket.send(Frame::Binary(frame.encode().into())).await.unwrap();
         }
         named = now;
         if !std::mem::replace(&mut synced, true) {
@@ -251,10 +342,35 @@ async fn name_rooms(state: &State, mut socket: WebSocket) {
             tokio::select! {
                 _ = rooms.changed() => break,
                 _ = life.wait_for(|life| *life == Life::Dead) => return,
-                message = socket.next() => if !matches!(message, Some(Ok(_))) { return },
+                message = socket.next() => match message {
+                    Some(Ok(Frame::Binary(bytes))) => {
+                        state.steers.lock().unwrap().push(Steer::decode(&bytes).unwrap());
+                    }
+                    Some(Ok(_)) => {}
+                    _ => return,
+                },
             }
         }
     }
+}
+
+/// The frames of a join whose offer is answered at once.
+fn protocol(delivers: bool) -> Vec<Signal> {
+    let me = |state: Standing| ParticipantInfo {
+        sid: "PA_me".into(),
+        state: state.into(),
+        ..ParticipantInfo::default()
+    };
+    let participant = Some(me(Standing::Joined));
+    let mut messages = vec![
+        Signal::Join(JoinResponse { participant, ..JoinResponse::default() }),
+        Signal::Answer(SessionDescription::default()),
+    ];
+    if delivers {
+        let participants = vec![me(Standing::Active)];
+        messages.push(Signal::Update(ParticipantUpdate { participants }));
+    }
+    messages
 }
 
 /// A signalling socket: says who it is, then echoes. `break` ends the connection without a word, `large` is answered with
@@ -263,6 +379,13 @@ async fn echo(state: &State, mut socket: WebSocket) {
     let mut life = state.life.subscribe();
     let hello = Bytes::from(format!("hello from {}", state.id));
     socket.send(Frame::Binary(hello)).await.unwrap();
+    let speech = *state.speech.lock().unwrap();
+    if let Speech::Protocol { delivers } = speech {
+        for message in protocol(delivers) {
+            let response = SignalResponse { message: Some(message) };
+            socket.send(Frame::Binary(response.encode_to_vec().into())).await.unwrap();
+        }
+    }
     loop {
         if life.wait_for(|life| *life != Life::Frozen).await.is_ok_and(|life| *life == Life::Dead) {
             return;

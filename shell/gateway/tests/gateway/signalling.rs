@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::SinkExt;
 use http::StatusCode;
 use outlast_link::MESSAGE_WRITTEN_BYTES_MAX;
-use outlast_model::SIGNAL_FRAME_BYTES_MAX;
+use outlast_model::{Generation, SIGNAL_FRAME_BYTES_MAX};
+use outlast_wire::Steer;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::{
@@ -180,9 +181,43 @@ async fn a_resume_at_a_draining_home_is_told_to_reconnect_and_the_room_moves() {
     let mut resumed =
         world.socket(&format!("/rtc/v1?reconnect=1&sid=PA_x&access_token={token}")).await;
     is_told_to_reconnect(&mut resumed).await;
-    is_told_to_reconnect(&mut socket).await;
+    // It moves with whoever comes first; a node tells those that it has itself, and the gateway those that are left.
     let (_socket, node) = world.join("r").await;
     assert_ne!(node, home);
+    is_told_to_reconnect(&mut socket).await;
+    assert_eq!(world.metric("told_total{why=\"superseded\"}"), Some(1));
+}
+
+#[tokio::test]
+async fn a_draining_home_without_another_node_is_told_that_there_is_none() {
+    let world = World::new(&["eu-1"]).await;
+    let (_socket, home) = world.join("r").await;
+    soon(|| world.metric("rooms") == Some(1)).await;
+    world.peer(&home).say_draining();
+    let nowhere_else = async {
+        loop {
+            let (_socket, _) = world.join("r").await;
+            let seen = world.peer(&home).seen();
+            if seen.last().unwrap().headers.get("outlast-nowhere-else").is_some() {
+                return seen;
+            }
+        }
+    };
+    let seen = tokio::time::timeout(crate::SOON, nowhere_else).await.unwrap();
+    assert!(!seen[0].headers.contains_key("outlast-nowhere-else"));
+    assert_eq!(seen.last().unwrap().headers["outlast-nowhere-else"], "1");
+}
+
+#[tokio::test]
+async fn a_room_that_was_placed_anew_elsewhere_gets_a_higher_generation_yet() {
+    let world = World::new(&["eu-1"]).await;
+    world.peer("eu-1").knows(7);
+    let (_socket, node) = world.join("r").await;
+    assert_eq!(node, "eu-1");
+    let seen = world.peer("eu-1").seen();
+    let generations: Vec<_> =
+        seen.iter().map(|seen| seen.headers["outlast-generation"].to_str().unwrap()).collect();
+    assert_eq!(generations, ["1", "8"]);
 }
 
 #[tokio::test]
@@ -219,9 +254,15 @@ async fn of_two_homes_the_older_one_s_clients_move() {
     let world = World::new(&["eu-1", "eu-2"]).await;
     let (mut socket, home) = world.join("r").await;
     let other = world.peers.iter().find(|peer| peer.id != home).unwrap();
+    soon(|| world.metric("rooms") == Some(1)).await;
     other.host("r", 2);
     is_told_to_reconnect(&mut socket).await;
     assert_eq!(world.join("r").await.1, other.id);
+    // The node hears the same, and the winner nothing.
+    soon(|| !world.peer(&home).steers().is_empty()).await;
+    let (room, node) = ("r".into(), other.id.as_str().into());
+    let steer = Steer { room, generation: Generation(2), node };
+    assert_eq!((world.peer(&home).steers(), other.steers()), (vec![steer], Vec::new()));
 }
 
 #[tokio::test]

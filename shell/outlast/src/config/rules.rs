@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use outlast_model::{BEAT_INTERVAL, BEATS_MISSED_MAX};
+
 use super::{
     document::{Entries, Raw},
     mistake::{At, Mistake},
@@ -77,6 +79,7 @@ impl Rules<'_> {
                 self.wrong("node.id", "the node has no name", remedy);
             }
             self.advertise();
+            self.lease();
         }
         if self.has_role("gateway") {
             let (cert, key) = ("gateway.tls_cert", "gateway.tls_key");
@@ -94,10 +97,12 @@ impl Rules<'_> {
                 self.wrong(folder, what, "Put the folder there, or remove the key");
             }
         }
-        if self.values.flag("debug.panic_hook") && !self.is_local() {
-            let what = "other machines could make sessions panic";
+        let admin_is_local = self.values.socket("admin.listen").ip().is_loopback();
+        if self.values.flag("debug.panic_hook") && !(self.is_local() && admin_is_local) {
+            let what = "other machines could make sessions panic and wipe the directory";
             self.wrong("debug.panic_hook", what, "Remove it; it is for tests on loopback");
         }
+        self.directory();
         let (interval, timeout) = ("signal.ping_interval_s", "signal.ping_timeout_s");
         let (between, silence): (i64, i64) =
             (self.values.integer(interval), self.values.integer(timeout));
@@ -105,6 +110,21 @@ impl Rules<'_> {
             let what = format!("{silence} s is not longer than the {between} s between two pings");
             self.wrong(timeout, what, "Take about three times the interval");
         }
+    }
+
+    /// There is one engine yet. An address of another may hold a password, so it is not shown.
+    fn directory(&mut self) {
+        let key = "directory";
+        let what = match self.values.text(key) {
+            "embedded" | "" => return,
+            text => match text.split_once("://") {
+                Some((scheme, _)) => format!("this version has no {scheme:?} directory yet"),
+                None => "this is no directory that there is".to_owned(),
+            },
+        };
+        let remedy =
+            "Write \"embedded\": each gateway keeps its own; others come with later versions";
+        self.wrong(key, what, remedy);
     }
 
     /// A region that `regions` does not list.
@@ -119,6 +139,19 @@ impl Rules<'_> {
         };
         let what = format!("region {region:?} is not among regions");
         self.mistakes.push(Mistake::new(at, key, what, remedy));
+    }
+
+    /// A node that gives up before gateways have given it up drops calls that nobody takes over.
+    fn lease(&mut self) {
+        let key = "node.lease_s";
+        let (lease, down_after): (u64, _) =
+            (self.values.integer(key), (BEAT_INTERVAL * BEATS_MISSED_MAX).as_secs());
+        if lease <= down_after {
+            let what = format!(
+                "{lease} s is not longer than the {down_after} s after which gateways take a node for down"
+            );
+            self.wrong(key, what, "Take about three times as long");
+        }
     }
 
     fn advertise(&mut self) {

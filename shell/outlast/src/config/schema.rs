@@ -59,6 +59,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("regions", Kind::Names, "", "All regions there are; other names are then refused"),
     key("roles", Kind::Words(ROLES), "gateway,node", "What this process does: gateway, node"),
     key("keys_file", Kind::File, "", "File of API keys, one 'key: secret' a line"),
+    key("directory", Kind::Text, "embedded", "Who keeps which node has which room: embedded"),
     key("cluster.secret", Kind::Secret, "", "Seals the beats between gateways and nodes"),
     key("cluster.secret_file", Kind::File, "", "File that holds cluster.secret"),
     key("cluster.ca", Kind::File, "", "Certificate of the cluster's authority, PEM"),
@@ -68,7 +69,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway.listen", Kind::Listen, "0.0.0.0:7880", "Where clients and the server API come in"),
     key("gateway.tls_cert", Kind::File, "", "Certificate chain for gateway.listen, PEM"),
     key("gateway.tls_key", Kind::File, "", "Private key of gateway.tls_cert, PEM"),
-    key("gateway.beat", Kind::Listen, "0.0.0.0:7890", "UDP: where nodes' beats come in"),
+    key(
+        "gateway.beat",
+        Kind::Listen,
+        "0.0.0.0:7890",
+        "UDP: where nodes' beats and other gateways' outlooks come in",
+    ),
     key(
         "gateway.trusted_proxies",
         Kind::Addresses,
@@ -91,6 +97,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("node.advertise", Kind::Addresses, "", "Addresses that clients send media to"),
     key("node.capacity", Kind::Integer(1, 1_000_000), "100", "The node's weight in placement"),
     key("node.participants_max", Kind::Integer(1, 100_000), "2000", "Participants it takes"),
+    key("node.lease_s", Kind::Integer(1, 60), "6", "Seconds it serves when no gateway hears it"),
+    key("node.joins_per_s", Kind::Integer(1, 100_000), "250", "Joins it takes in a second"),
+    key("node.joins_burst", Kind::Integer(1, 100_000), "500", "Joins it takes at once"),
     key("admin.listen", Kind::Listen, "127.0.0.1:7889", "Where /metrics and /healthz are served"),
     key("signal.ping_interval_s", Kind::Integer(1, 60), "1", "Seconds between a client's pings"),
     key(
@@ -103,7 +112,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("drain.timeout_s", Kind::Integer(1, 3_600), "10", "Longest stop of a node, in seconds"),
     key("log.format", Kind::Word(FORMATS), "text", "text or json"),
     key("log.filter", Kind::Text, "info", "What is logged, e.g. info,outlast_node=debug"),
-    key("debug.panic_hook", Kind::Flag, "false", "Lets tests make a session panic; never set it"),
+    key("debug.panic_hook", Kind::Flag, "false", "Lets tests do harm on purpose; never set it"),
 ];
 
 /// The keys of one `[[peers]]` table.

@@ -79,6 +79,8 @@ pub(crate) struct Gateway {
     pub(crate) reconnects_per_second: u32,
     /// Folder of files to serve.
     pub(crate) page_dir: Option<PathBuf>,
+    /// Whether tests may wipe the directory.
+    pub(crate) wipe_hook: bool,
 }
 
 /// The node role.
@@ -102,6 +104,12 @@ pub(crate) struct Node {
     pub(crate) participants_max: usize,
     /// Weight in placement.
     pub(crate) capacity: u32,
+    /// How long it serves after a beat that a gateway has heard.
+    pub(crate) lease: Duration,
+    /// Joins that it takes in a second.
+    pub(crate) joins_per_second: u32,
+    /// Joins that it takes at once.
+    pub(crate) joins_burst: u32,
     /// Whether tests may make a session panic.
     pub(crate) panic_hook: bool,
 }

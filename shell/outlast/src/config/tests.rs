@@ -276,6 +276,26 @@ const ROWS: &[(&str, &str, &str)] = &[
     ),
     ("[node]", "[signal]\nping_interval_s = 5\n[node]", "signal.ping_timeout_s: 3 s is not longer"),
     ("[node]", "[debug]\npanic_hook = true\n[node]", "line 12: debug.panic_hook: other machines"),
+    (
+        "[node]",
+        "[node]\nlease_s = 2",
+        "line 12: node.lease_s: 2 s is not longer than the 2 s after which gateways take a node",
+    ),
+    ("[node]", "[node]\nlease_s = 61", "line 12: node.lease_s: 61 is not between 1 and 60"),
+    ("[node]", "[node]\njoins_per_s = 0", "line 12: node.joins_per_s: 0 is not between 1 and"),
+    ("[node]", "[node]\njoins_burst = 0", "line 12: node.joins_burst: 0 is not between 1 and"),
+    // the directory
+    (
+        "roles =",
+        "directory = \"redis://:password@db:6379\"\nroles =",
+        "line 3: directory: this version has no \"redis\" directory yet. Write \"embedded\": each",
+    ),
+    (
+        "roles =",
+        "directory = \"Embedded\"\nroles =",
+        "line 3: directory: this is no directory that there is. Write \"embedded\"",
+    ),
+    ("roles =", "directory = \"\"\nroles =", "line 3: directory: this is empty"),
 ];
 
 #[test]
@@ -314,6 +334,9 @@ fn all_mistakes_are_told_in_the_order_of_their_lines() {
         assert!(mistake.starts_with(start), "{mistakes:#?}");
     }
     assert!(!mistakes.iter().any(|mistake| mistake.contains("short\"")), "a secret is shown");
+    let text = GOOD.replace("roles =", "directory = \"etcd://me:hush@db:2379\"\nroles =");
+    let mistakes = folder.read(&text, &[]).expect_err("no such directory");
+    assert!(!mistakes[0].contains("hush"), "a secret is shown");
 }
 
 #[test]
@@ -345,6 +368,11 @@ fn a_process_alone_on_loopback_needs_little() {
     assert!(settings.cluster.is_none() && settings.peers.is_empty());
     assert_eq!(settings.gateway.expect("a gateway").id, "gateway-here");
     assert_eq!(settings.node.expect("a node").shards, 2);
+    let debug = format!("{text}[debug]\npanic_hook = true\n");
+    assert!(folder.read(&debug, &[]).is_ok());
+    let open = folder.read(&debug, &[("admin.listen", At::Flag, "0.0.0.0:7889".into())]);
+    let open = open.expect_err("the directory could be wiped from elsewhere");
+    assert!(open[0].contains("debug.panic_hook: other machines"), "{open:?}");
     let lonely = folder.read(text, &[("roles", At::Flag, "gateway".into())]).expect_err("no node");
     assert_eq!(
         lonely,

@@ -1,5 +1,5 @@
 //! The admin listener: /metrics, /healthz/live and /healthz/ready. Answers from this process's memory alone, so that
-//! no other process's trouble can make it look ill.
+//! no other process's trouble can make it look ill. Tests on loopback wipe the directory through it.
 
 use std::{
     net::SocketAddr,
@@ -22,6 +22,8 @@ pub(crate) struct Admin {
     pub(crate) registry: Registry,
     /// One flag a role.
     pub(crate) ready: Vec<Arc<AtomicBool>>,
+    /// Wipes the gateway's directory, where tests may.
+    pub(crate) wipe: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Binds `listen` and returns what serves it until `shutdown` turns true.
@@ -46,6 +48,10 @@ pub(crate) async fn serve(
 
 impl Admin {
     fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+        if let (&Method::POST, "/debug/directory/wipe", Some(wipe)) = (method, path, &self.wipe) {
+            wipe();
+            return text(StatusCode::OK, "wiped\n");
+        }
         if method != Method::GET && method != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
@@ -82,7 +88,8 @@ mod tests {
     fn answers_by_path_and_readiness() {
         let flag = Arc::new(AtomicBool::new(false));
         let always = Arc::new(AtomicBool::new(true));
-        let admin = Admin { registry: Registry::default(), ready: vec![always, flag.clone()] };
+        let (registry, ready) = (Registry::default(), vec![always, flag.clone()]);
+        let admin = Admin { registry, ready, wipe: None };
         let status = |path| admin.answer(&Method::GET, path).status().as_u16();
         assert_eq!(status("/healthz/live"), 200);
         assert_eq!(status("/healthz/ready"), 503);
@@ -91,5 +98,22 @@ mod tests {
         assert_eq!(status("/metrics"), 200);
         assert_eq!(status("/"), 404);
         assert_eq!(admin.answer(&Method::POST, "/metrics").status(), 405);
+    }
+
+    #[test]
+    fn the_directory_is_wiped_by_tests_alone() {
+        let wiped = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&wiped);
+        let wipe: Box<dyn Fn() + Send + Sync> =
+            Box::new(move || flag.store(true, Ordering::Relaxed));
+        let mut admin = Admin { registry: Registry::default(), ready: Vec::new(), wipe: None };
+        let path = "/debug/directory/wipe";
+        assert_eq!(admin.answer(&Method::POST, path).status(), 405);
+        admin.wipe = Some(wipe);
+        assert_eq!(admin.answer(&Method::GET, path).status(), 404);
+        assert_eq!(admin.answer(&Method::POST, "/debug/directory").status(), 405);
+        assert!(!wiped.load(Ordering::Relaxed));
+        assert_eq!(admin.answer(&Method::POST, path).status(), 200);
+        assert!(wiped.load(Ordering::Relaxed));
     }
 }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::Context;
-use outlast_gateway::{Gateway, GatewayConfig, NodePeer, PublicTls};
+use outlast_gateway::{
+    Gateway, GatewayConfig, GatewayPeer as OtherGateway, NodePeer, PublicTls, RoomKeyer, room_keyer,
+};
 use outlast_link::{Authority, Credentials};
 use outlast_model::{Epoch, NodeId, RegionName, SHARD_PAUSE_MAX};
 use outlast_node::{GatewayPeer, NodeConfig, NodeMetrics};
@@ -30,7 +32,15 @@ struct Shared<'a> {
     region: RegionName,
     keys: ApiKeys,
     secret: Secret,
+    room_keyer: RoomKeyer,
     credentials: Arc<Credentials>,
+}
+
+/// What makes this process a member of its cluster.
+struct Membership {
+    secret: Secret,
+    room_keyer: RoomKeyer,
+    credentials: Credentials,
 }
 
 /// Starts the roles of `settings` as tasks of `roles`.
@@ -43,18 +53,19 @@ pub(crate) async fn roles(
     stopping: &watch::Receiver<bool>,
     roles: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Admin> {
-    let (secret, credentials) = membership(settings)?;
+    let Membership { secret, room_keyer, credentials } = membership(settings)?;
     let shared = Shared {
         settings,
         region: settings.region.as_str().into(),
         keys: settings.api_keys()?,
         secret,
+        room_keyer,
         credentials: Arc::new(credentials),
     };
     let mut registry = Registry::default();
     let labels = [("version", VERSION.to_owned()), ("region", settings.region.clone())];
     registry.register("outlast_build", "What runs here", Info::new(labels));
-    let mut ready = Vec::new();
+    let (mut ready, mut wipe) = (Vec::new(), None);
     if let Some(node) = &settings.node {
         let config = node_config(&shared, node);
         let metrics = NodeMetrics::register(&mut registry);
@@ -67,7 +78,10 @@ pub(crate) async fn roles(
     if let Some(gateway) = &settings.gateway {
         let epoch = Epoch(u64::try_from(started_at.as_millis()).unwrap_or(u64::MAX));
         let config = gateway_config(&shared, gateway, epoch).await?;
+        let wipe_hook = gateway.wipe_hook;
         let gateway = Gateway::bind(config, &mut registry).context("the gateway cannot start")?;
+        let hook = || -> Box<dyn Fn() + Send + Sync> { Box::new(gateway.directory_wipe()) };
+        wipe = wipe_hook.then(hook);
         ready.push(gateway.readiness());
         let stopping = stopping.clone();
         roles.spawn(async move {
@@ -75,23 +89,31 @@ pub(crate) async fn roles(
             Ok(())
         });
     }
-    Ok(Admin { registry, ready })
+    Ok(Admin { registry, ready, wipe })
 }
 
 /// The cluster's secret and this process's credentials; a process without peers makes its own.
-fn membership(settings: &Settings) -> anyhow::Result<(Secret, Credentials)> {
+fn membership(settings: &Settings) -> anyhow::Result<Membership> {
     let Some(cluster) = &settings.cluster else {
         let authority = Authority::make()?;
         let own = authority.issue(&settings.region)?;
         let bytes: [u8; 32] = entropy::bytes().context("no random bytes from the kernel")?;
         let credentials =
             Credentials::from_pem(authority.certificate(), &own.certificate, &own.key)?;
-        return Ok((Secret::new(&bytes)?, credentials));
+        return Ok(Membership {
+            secret: Secret::new(&bytes)?,
+            room_keyer: room_keyer(&bytes),
+            credentials,
+        });
     };
-    let secret = Secret::new(cluster.secret.0.as_bytes()).context("cluster.secret")?;
+    let bytes = cluster.secret.0.as_bytes();
     let credentials = Credentials::load(&cluster.ca, &cluster.cert, &cluster.key)
         .context("the cluster's certificates")?;
-    Ok((secret, credentials))
+    Ok(Membership {
+        secret: Secret::new(bytes).context("cluster.secret")?,
+        room_keyer: room_keyer(bytes),
+        credentials,
+    })
 }
 
 fn node_config(shared: &Shared<'_>, node: &config::Node) -> NodeConfig {
@@ -122,6 +144,9 @@ fn node_config(shared: &Shared<'_>, node: &config::Node) -> NodeConfig {
         credentials: shared.credentials.clone(),
         secret: shared.secret.clone(),
         gateways: own.chain(others).collect(),
+        lease: node.lease,
+        joins_per_second: node.joins_per_second,
+        joins_burst: node.joins_burst,
         drain_pace: settings.drain_per_second,
         drain_deadline: settings.drain_timeout,
         pause_max: SHARD_PAUSE_MAX,
@@ -154,6 +179,14 @@ async fn gateway_config(
             capacity: peer.capacity,
         });
     }
+    let mut gateways = Vec::new();
+    for peer in settings.peers.iter().filter(|peer| !peer.is_node) {
+        gateways.push(OtherGateway {
+            id: peer.id.as_str().into(),
+            region: peer.region.as_str().into(),
+            beat: resolve(&peer.id, &peer.beat).await?,
+        });
+    }
     let pages = gateway.page_dir.as_deref().map_or(Ok(BTreeMap::new()), pages::load)?;
     let tls = gateway.tls.clone().map(|(certificate, key)| PublicTls { certificate, key });
     Ok(GatewayConfig {
@@ -169,13 +202,15 @@ async fn gateway_config(
         secret: shared.secret.clone(),
         credentials: shared.credentials.clone(),
         nodes,
+        gateways,
+        room_keyer: shared.room_keyer,
         tell_per_second: gateway.reconnects_per_second,
         pages,
     })
 }
 
 /// Where this process reaches its own listener.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
         listen.set_ip(match listen.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

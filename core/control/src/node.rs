@@ -1,0 +1,168 @@
+//! One node as a gateway sees it: what the configuration says, whether it lives, and whether it is to have rooms.
+
+use std::collections::BTreeSet;
+
+use outlast_model::{NodeId, RegionName, RoomName};
+
+use crate::Health;
+
+/// What one grant adds to a node's load until the node has had the time to say so itself, in thousandths: what a room of a
+/// few people costs a node of a thousand participants. Lower: a herd piles up on the node that was least loaded a moment
+/// ago; higher: it is spread thinner than the load is.
+pub const GRANT_PERMILLE: u32 = 2;
+
+/// What the configuration says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it is.
+    pub region: RegionName,
+    /// How much it can carry in relation to others; 0 counts as 1.
+    pub capacity: u32,
+}
+
+/// A node as this gateway sees it.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// The configuration's part.
+    pub facts: NodeFacts,
+    /// From beats and links.
+    pub health: Health,
+    /// It takes no new rooms and moves the ones it has.
+    pub draining: bool,
+    /// It says that it takes no new rooms for now; those that it has stay.
+    pub full: bool,
+    /// It fell lately: new rooms go elsewhere if they can, those that it has stay.
+    pub probation: bool,
+    /// Its whole region did.
+    pub region_probation: bool,
+    /// It answers joins and does not deliver: it gets no new rooms, and whoever joins one that it has moves the room.
+    pub ejected: bool,
+    /// Load as it says itself, in thousandths.
+    pub load_permille: u16,
+    /// Grants since the last report, and in the interval before: a report may be older than what was granted just before
+    /// it came.
+    granted: [u32; 2],
+    pub(crate) hosted: BTreeSet<RoomName>,
+}
+
+/// How good a home a node is for new rooms; the first that somebody has wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// Nothing speaks against it.
+    Good,
+    /// It, or its region, fell lately.
+    Probation,
+    /// It answers and does not deliver.
+    Ejected,
+}
+
+impl NodeView {
+    pub(crate) fn new(facts: NodeFacts) -> NodeView {
+        NodeView {
+            facts,
+            health: Health::Down,
+            draining: false,
+            full: false,
+            probation: false,
+            region_probation: false,
+            ejected: false,
+            load_permille: 0,
+            granted: [0; 2],
+            hosted: BTreeSet::new(),
+        }
+    }
+
+    /// Whether new rooms may be placed here, if it is not full.
+    pub fn takes_rooms(&self) -> bool {
+        self.health == Health::Alive && !self.draining
+    }
+
+    /// Whether rooms that it has stay here.
+    pub fn keeps_rooms(&self) -> bool {
+        self.health != Health::Down && !self.draining && !self.ejected
+    }
+
+    /// Whether rooms that have just been claimed for it may go there; who claimed one for an ejected node had no better.
+    pub(crate) fn keeps_plans(&self) -> bool {
+        self.health != Health::Down && !self.draining
+    }
+
+    /// What a new room may expect of it; `None` when it takes none.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        if !self.takes_rooms() || self.full {
+            return None;
+        }
+        Some(match (self.ejected, self.probation || self.region_probation) {
+            (true, _) => Standing::Ejected,
+            (false, true) => Standing::Probation,
+            (false, false) => Standing::Good,
+        })
+    }
+
+    /// It says how loaded it is.
+    pub fn report(&mut self, load_permille: u16) {
+        self.load_permille = load_permille;
+        self.granted = [0, self.granted[0]];
+    }
+
+    /// Somebody has been sent here.
+    pub fn grant(&mut self) {
+        self.granted[0] = self.granted[0].saturating_add(1);
+    }
+
+    /// The load that it is expected to have soon, in thousandths: reported, and granted since.
+    pub fn predicted_permille(&self) -> u32 {
+        let granted = self.granted[0].saturating_add(self.granted[1]);
+        u32::from(self.load_permille).saturating_add(granted.saturating_mul(GRANT_PERMILLE))
+    }
+
+    /// Rooms it says it hosts.
+    pub fn rooms(&self) -> usize {
+        self.hosted.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeView {
+        NodeView::new(NodeFacts { id: "a".into(), region: "eu".into(), capacity: 1 })
+    }
+
+    #[test]
+    fn a_grant_counts_for_a_whole_interval_between_reports() {
+        let mut node = node();
+        node.report(100);
+        node.grant();
+        assert_eq!(node.predicted_permille(), 102);
+        node.report(100);
+        node.grant();
+        assert_eq!(node.predicted_permille(), 104, "the report may not know of it yet");
+        node.report(103);
+        assert_eq!(node.predicted_permille(), 105);
+        node.report(104);
+        assert_eq!(node.predicted_permille(), 104);
+    }
+
+    #[test]
+    fn who_takes_rooms_who_keeps_them_and_how_gladly() {
+        let check = |change: fn(&mut NodeView), takes: bool, keeps: bool, standing| {
+            let mut node = node();
+            node.health = Health::Alive;
+            change(&mut node);
+            let found = (node.takes_rooms(), node.keeps_rooms(), node.standing());
+            assert_eq!(found, (takes, keeps, standing));
+        };
+        check(|_| {}, true, true, Some(Standing::Good));
+        check(|node| node.health = Health::Suspect, false, true, None);
+        check(|node| node.health = Health::Down, false, false, None);
+        check(|node| node.draining = true, false, false, None);
+        check(|node| node.full = true, true, true, None);
+        check(|node| node.probation = true, true, true, Some(Standing::Probation));
+        check(|node| node.region_probation = true, true, true, Some(Standing::Probation));
+        check(|node| node.ejected = true, true, false, Some(Standing::Ejected));
+    }
+}

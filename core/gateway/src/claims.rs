@@ -1,0 +1,483 @@
+//! The directory as this gateway uses it: claims of rooms on the way of a join. It is a hint: without it, or when it is late,
+//! a room is placed provisionally and announced afterwards.
+
+mod announce;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use announce::ANNOUNCING_MAX;
+use outlast_control::{Home, NodeView, PLANNED_KEPT, Placement, Policy, place};
+use outlast_directory::{
+    CallId, Caller, CallerOutput, Failure, Placed, PlacementId, Record, Reply, Request, Revision,
+    RoomKey, RoomKeyer,
+};
+use outlast_model::{Generation, Jitter, NodeId, RoomName, Time};
+
+use crate::{AskId, Output, Role};
+
+/// How often one claim is tried anew because the directory knows more than this gateway.
+const CLAIM_TRIES_MAX: u32 = 3;
+/// Span between two batches of announcements.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// Calls in flight from which on moves wait: joins do not, and are placed without the directory when there are too many.
+const MOVES_CALLS_MAX: usize = 192;
+/// Span between two looks at all rooms, as much again is jitter: what was missed otherwise is announced then.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(150);
+/// When a claim is looked at again: its node has named the room by then, or nobody has gone there.
+const RECHECK_AFTER: Duration = PLANNED_KEPT.saturating_add(Duration::from_millis(500));
+/// Span between two summaries of a region's nodes.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a claim began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claimed {
+    /// The room is planned there; nobody is asked.
+    Here,
+    /// The directory has been asked.
+    Asked,
+    /// It had been asked already.
+    Waits,
+}
+
+/// A room on its way to a new home.
+#[derive(Clone, Debug)]
+struct Claim {
+    want: Home,
+    tries: u32,
+    asks: Vec<AskId>,
+}
+
+/// What a call is for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Claim(RoomName),
+    Announce(RoomName),
+    End(RoomName),
+    Watch,
+    /// Nothing follows from the answer.
+    Heartbeat,
+}
+
+/// What the directory knows of a room, as far as this gateway was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Known {
+    Held(Home),
+    /// It has ended under this generation: a claim must have a higher one.
+    Ended(Generation),
+}
+
+/// The gateway's side of the directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Claims {
+    keyer: Option<RoomKeyer>,
+    caller: Caller,
+    said: Vec<CallerOutput>,
+    ids: Jitter,
+    pending: BTreeMap<RoomName, Claim>,
+    purposes: BTreeMap<CallId, Purpose>,
+    /// At most what the view has, and what is about to end.
+    known: BTreeMap<RoomName, Known>,
+    /// Of the rooms that were ever noted, until they have ended.
+    names: BTreeMap<RoomKey, RoomName>,
+    /// What is held of rooms that nobody has named here, and since when that is known.
+    strays: BTreeMap<RoomKey, (Home, Time)>,
+    revision: Revision,
+    watching: bool,
+    watch_at: Time,
+    /// Since when the directory is seen to be wrong about a room that another gateway is to announce.
+    wrong_since: BTreeMap<RoomName, Time>,
+    queue: VecDeque<RoomName>,
+    queued: BTreeSet<RoomName>,
+    announcing: usize,
+    announce_at: Time,
+    sweep_at: Time,
+    heartbeat_at: Time,
+    was_away: bool,
+    /// Rooms to be looked at again, and when.
+    recheck: BTreeSet<(Time, RoomName)>,
+    pub(crate) provisional: u64,
+}
+
+impl Claims {
+    pub(crate) fn new(keyer: Option<RoomKeyer>, seed: u64, now: Time) -> Claims {
+        Claims {
+            keyer,
+            caller: Caller::new(seed),
+            said: Vec::new(),
+            ids: Jitter::new(seed ^ 0x6f75_746c_6173_7421),
+            pending: BTreeMap::new(),
+            purposes: BTreeMap::new(),
+            known: BTreeMap::new(),
+            names: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            revision: Revision::START,
+            watching: false,
+            watch_at: now,
+            wrong_since: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queued: BTreeSet::new(),
+            announcing: 0,
+            announce_at: now,
+            sweep_at: now + SWEEP_INTERVAL,
+            heartbeat_at: now + HEARTBEAT_INTERVAL,
+            was_away: false,
+            recheck: BTreeSet::new(),
+            provisional: 0,
+        }
+    }
+
+    /// Whether there is a directory and it counts as away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.keyer.is_some() && self.caller.is_open()
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        self.keyer.as_ref()?;
+        let announce = (!self.queue.is_empty() && !self.caller.is_open())
+            .then_some(self.announce_at)
+            .filter(|_| self.announcing < ANNOUNCING_MAX);
+        let own = self.sweep_at.min(self.heartbeat_at);
+        let recheck = self.recheck.first().map(|(at, _)| *at);
+        let watch = (!self.watching && !self.caller.is_open()).then_some(self.watch_at);
+        [self.caller.wake_at(), announce, recheck, watch, Some(own)].into_iter().flatten().min()
+    }
+
+    /// Whether `room` is being claimed.
+    pub(crate) fn is_pending(&self, room: &RoomName) -> bool {
+        self.pending.contains_key(room)
+    }
+
+    /// Whether one more room may be claimed now that nobody waits for.
+    pub(crate) fn takes_move(&self) -> bool {
+        self.keyer.is_none() || self.caller.is_open() || self.caller.calls() < MOVES_CALLS_MAX
+    }
+
+    /// Keeps what an answer tells of `room`.
+    fn learn(&mut self, room: &RoomName, reply: &Reply) {
+        let known = match reply {
+            Reply::Placed(Placed::Won(record) | Placed::Held(record)) => {
+                Known::Held(home_of(record))
+            }
+            Reply::Failed(Failure::Fenced(generation)) => Known::Ended(*generation),
+            _ => return,
+        };
+        self.known.insert(room.clone(), known);
+    }
+
+    fn held(&self, room: &RoomName) -> Option<&Home> {
+        match self.known.get(room) {
+            Some(Known::Held(home)) => Some(home),
+            Some(Known::Ended(_)) | None => None,
+        }
+    }
+
+    /// The directory may not know what is true of `room`.
+    pub(crate) fn note(&mut self, room: &RoomName) {
+        let Some(keyer) = &self.keyer else { return };
+        if self.queued.insert(room.clone()) {
+            self.queue.push_back(room.clone());
+            let key = keyer.key(room);
+            if let Some((home, _)) = self.strays.remove(&key) {
+                self.known.insert(room.clone(), Known::Held(home));
+            }
+            self.names.entry(key).or_insert_with(|| room.clone());
+        }
+    }
+
+    fn forget(&mut self, room: &RoomName) {
+        self.known.remove(room);
+        self.wrong_since.remove(room);
+        if let Some(keyer) = &self.keyer {
+            self.names.remove(&keyer.key(room));
+        }
+    }
+
+    fn send(&mut self, now: Time, request: Request, purpose: Purpose) -> bool {
+        let Ok(call) = self.caller.ask(now, request, &mut self.said) else { return false };
+        self.purposes.insert(call, purpose);
+        true
+    }
+
+    fn id(&mut self) -> PlacementId {
+        PlacementId(u128::from(self.ids.bits()) << 64 | u128::from(self.ids.bits()))
+    }
+}
+
+impl Role {
+    /// How rooms are placed now: by the shared ranking alone while nobody arbitrates.
+    pub(crate) fn policy(&self) -> &Policy {
+        if self.policy.arbitrated && self.claims.is_away() { &self.shared } else { &self.policy }
+    }
+
+    /// Claims `room` for `node`, for the client of `ask` or for a move.
+    pub(crate) fn claim(
+        &mut self,
+        now: Time,
+        room: &RoomName,
+        node: &NodeId,
+        generation: Generation,
+        ask: Option<AskId>,
+    ) -> Claimed {
+        if let Some(claim) = self.claims.pending.get_mut(room) {
+            claim.asks.extend(ask);
+            return Claimed::Waits;
+        }
+        let want = Home { node: node.clone(), generation };
+        let claim = Claim { want: want.clone(), tries: 0, asks: ask.into_iter().collect() };
+        if self.claims.keyer.is_some() && self.send_claim(now, room, &want) {
+            self.claims.pending.insert(room.clone(), claim);
+            return Claimed::Asked;
+        }
+        self.claims.provisional += u64::from(self.claims.keyer.is_some());
+        self.view.plan(now, room, want);
+        Claimed::Here
+    }
+
+    fn send_claim(&mut self, now: Time, room: &RoomName, want: &Home) -> bool {
+        let Some(request) = self.claim_request(room, want, false) else { return false };
+        self.claims.send(now, request, Purpose::Claim(room.clone()))
+    }
+
+    fn claim_request(
+        &mut self,
+        room: &RoomName,
+        want: &Home,
+        provisional: bool,
+    ) -> Option<Request> {
+        let key = self.claims.keyer.as_ref()?.key(room);
+        let epoch = self.nodes.get(&want.node).and_then(|state| state.watch.epoch());
+        let record = Record {
+            node: want.node.clone(),
+            epoch: epoch.unwrap_or_default(),
+            generation: want.generation,
+            id: self.claims.id(),
+            provisional,
+        };
+        let held = self.claims.held(room).or_else(|| self.view.home(room));
+        Some(match held.filter(|held| held.generation < want.generation) {
+            Some(held) => Request::Replace { room: key, expected: held.generation, want: record },
+            None => Request::Place { room: key, want: record },
+        })
+    }
+
+    /// The directory, or the way to it, has answered.
+    pub(crate) fn directory(
+        &mut self,
+        now: Time,
+        call: CallId,
+        reply: Reply,
+        out: &mut Vec<Output>,
+    ) {
+        self.claims.caller.reply(now, call, reply, &mut self.claims.said);
+        self.flush_caller(now, out);
+    }
+
+    /// Carries out what the caller has said, and what follows from it.
+    pub(crate) fn flush_caller(&mut self, now: Time, out: &mut Vec<Output>) {
+        while !self.claims.said.is_empty() {
+            for said in std::mem::take(&mut self.claims.said) {
+                match said {
+                    CallerOutput::Send { call, request } => {
+                        out.push(Output::Directory { call, request });
+                    }
+                    CallerOutput::Answer { call, reply } => self.answered_by(now, call, reply, out),
+                    CallerOutput::Resolved { call, reply } => self.resolved(call, &reply),
+                    CallerOutput::Wiped => {
+                        self.claims.known.clear();
+                        self.note_all();
+                    }
+                }
+            }
+        }
+    }
+
+    fn answered_by(&mut self, now: Time, call: CallId, reply: Reply, out: &mut Vec<Output>) {
+        // Kept for the resolution of a claim that nobody knows about.
+        let unknown = reply == Reply::Failed(Failure::Unknown);
+        let purpose = match self.claims.purposes.get(&call) {
+            Some(purpose) if unknown => purpose.clone(),
+            _ => match self.claims.purposes.remove(&call) {
+                Some(purpose) => purpose,
+                None => return,
+            },
+        };
+        match purpose {
+            Purpose::Claim(room) => self.claim_answered(now, &room, reply, out),
+            Purpose::Announce(room) => {
+                self.claims.announcing = self.claims.announcing.saturating_sub(1);
+                self.claims.learn(&room, &reply);
+                // What an engine does not take is tried again with the next look at all rooms.
+                if !matches!(reply, Reply::Failed(Failure::Bad(_))) {
+                    self.claims.note(&room);
+                }
+            }
+            Purpose::End(room) => {
+                self.claims.announcing = self.claims.announcing.saturating_sub(1);
+                if reply == Reply::Done {
+                    self.claims.forget(&room);
+                }
+                self.claims.purposes.remove(&call);
+            }
+            Purpose::Watch => {
+                self.claims.purposes.remove(&call);
+                self.claims.watching = false;
+                if let Reply::Changes(changes) = reply {
+                    self.changed(now, changes);
+                }
+            }
+            Purpose::Heartbeat => {
+                self.claims.purposes.remove(&call);
+            }
+        }
+    }
+
+    fn resolved(&mut self, call: CallId, reply: &Reply) {
+        let Some(purpose) = self.claims.purposes.remove(&call) else { return };
+        if let Purpose::Claim(room) | Purpose::Announce(room) = purpose {
+            self.claims.learn(&room, reply);
+            self.claims.note(&room);
+        }
+    }
+
+    fn claim_answered(&mut self, now: Time, room: &RoomName, reply: Reply, out: &mut Vec<Output>) {
+        let Some(claim) = self.claims.pending.remove(room) else { return };
+        self.claims.learn(room, &reply);
+        if self.has_home(room) {
+            // The room's own node was faster than the directory.
+            self.claims.note(room);
+            return self.look_again(now, claim.asks, out);
+        }
+        match reply {
+            Reply::Placed(Placed::Won(record)) => {
+                self.claimed(now, room, home_of(&record), claim.asks, out);
+            }
+            Reply::Placed(Placed::Held(record)) => {
+                let held = home_of(&record);
+                let node = self.view.node(&held.node);
+                // What is held at a node that cannot be reached, or is older than what is known here, is to be superseded.
+                let stands = node.is_some_and(NodeView::keeps_rooms)
+                    && held.generation >= self.view.next_generation(room);
+                if stands {
+                    self.claimed(now, room, held, claim.asks, out);
+                } else {
+                    self.view.fence(now, room, held.generation);
+                    self.claim_again(now, room, claim, out);
+                }
+            }
+            Reply::Failed(Failure::Fenced(generation)) => {
+                self.view.fence(now, room, generation);
+                self.claim_again(now, room, claim, out);
+            }
+            _ => self.claim_without(now, room, claim, out),
+        }
+    }
+
+    /// Whether `room` lives at a node that keeps it.
+    fn has_home(&self, room: &RoomName) -> bool {
+        let node = self.view.home(room).and_then(|home| self.view.node(&home.node));
+        node.is_some_and(NodeView::keeps_rooms)
+    }
+
+    /// `room` is to be at `home`, and its clients go there.
+    fn claimed(
+        &mut self,
+        now: Time,
+        room: &RoomName,
+        home: Home,
+        asks: Vec<AskId>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.claims.keyer.is_some() {
+            self.claims.recheck.insert((now + RECHECK_AFTER, room.clone()));
+        }
+        let newest = self.view.next_generation(room) <= home.generation;
+        if self.view.plan(now, room, home.clone()) || !newest {
+            return self.look_again(now, asks, out);
+        }
+        // Too many rooms are planned: nothing is kept of this one, and to look again would be to claim it again.
+        let Home { node, generation } = home;
+        for ask in asks {
+            if self.is_claiming(ask) {
+                self.go(ask, Placement { node: node.clone(), generation, home: false }, out);
+            }
+        }
+    }
+
+    /// The directory does not say, or not in time.
+    fn claim_without(&mut self, now: Time, room: &RoomName, claim: Claim, out: &mut Vec<Output>) {
+        self.claims.provisional += 1;
+        let generation = self.view.next_generation(room).max(claim.want.generation);
+        // Nobody arbitrates: where every gateway looks first, so that two of them agree without talking.
+        let tried = claim.asks.first().map_or(&[][..], |ask| self.asks.tried(*ask));
+        let shared = place(&self.view, &self.shared, room, tried).ok();
+        let node = shared.map_or(claim.want.node, |placement| placement.node);
+        self.claimed(now, room, Home { node, generation }, claim.asks, out);
+    }
+
+    fn claim_again(&mut self, now: Time, room: &RoomName, mut claim: Claim, out: &mut Vec<Output>) {
+        claim.tries += 1;
+        claim.want.generation = self.view.next_generation(room).max(claim.want.generation);
+        if claim.tries <= CLAIM_TRIES_MAX && self.send_claim(now, room, &claim.want.clone()) {
+            self.claims.pending.insert(room.clone(), claim);
+            return;
+        }
+        self.claim_without(now, room, claim, out);
+    }
+
+    pub(crate) fn wake_claims(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.claims.keyer.is_none() {
+            return;
+        }
+        let away = self.claims.caller.is_open();
+        if std::mem::replace(&mut self.claims.was_away, away) && !away {
+            self.note_all();
+        }
+        while self.claims.recheck.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, room)) = self.claims.recheck.pop_first()
+        {
+            self.claims.note(&room);
+        }
+        if self.claims.sweep_at <= now {
+            let jitter = self.jitter.within(SWEEP_INTERVAL);
+            self.claims.sweep_at = now + SWEEP_INTERVAL + jitter;
+            self.note_all();
+        }
+        if self.claims.heartbeat_at <= now {
+            self.claims.heartbeat_at = now + HEARTBEAT_INTERVAL;
+            self.heartbeat(now);
+            self.end_strays(now);
+        }
+        self.watch(now);
+        if self.claims.announce_at <= now && !away {
+            self.claims.announce_at = now + ANNOUNCE_INTERVAL;
+            self.announce_batch(now);
+        }
+        // Last: whatever was asked above may have been the first question.
+        self.claims.caller.wake(now, &mut self.claims.said);
+        self.flush_caller(now, out);
+    }
+}
+
+impl Known {
+    /// Whether it says what is true.
+    fn is_right(&self, home: &Home) -> bool {
+        matches!(self, Known::Held(held)
+            if held.node == home.node && held.generation >= home.generation)
+    }
+
+    /// The generation that makes `home` count.
+    fn above(&self, home: &Home) -> Generation {
+        match self {
+            Known::Held(held) if held.node == home.node => Generation(0),
+            Known::Held(Home { generation, .. }) | Known::Ended(generation) => generation.next(),
+        }
+    }
+}
+
+fn home_of(record: &Record) -> Home {
+    Home { node: record.node.clone(), generation: record.generation }
+}

@@ -1,0 +1,381 @@
+//! What is heard of nodes and of other gateways, and what follows from it.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use outlast_control::{Change, Ejection, Health, Home, Link, RegionChange, Seen, Watch};
+use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, NodeId, RoomName, Time};
+use outlast_wire::{Beat, Echo, Echoed, Outlook, RoomFrame, Steer};
+
+use crate::{Output, Role, StreamEvent, Why, breaks::Breaks};
+
+/// How long a dead node's rooms are kept as its own: whoever was in them has come back or given up by then.
+const DOWN_KEPT: Duration = Duration::from_secs(120);
+
+/// What this gateway keeps of a node beside the view.
+#[derive(Default)]
+pub(crate) struct NodeState {
+    pub(crate) watch: Watch,
+    pub(crate) heard_at: Time,
+    pub(crate) stream: Stream,
+    /// Rooms that it has named since the last beat that this gateway knows to be of the process that named them.
+    named_since: BTreeSet<RoomName>,
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) breaks: Breaks,
+    /// Since when the view has it down, while it has rooms.
+    pub(crate) down_since: Option<Time>,
+}
+
+/// A node's room stream.
+#[derive(Default)]
+pub(crate) enum Stream {
+    #[default]
+    Never,
+    Lost,
+    Naming {
+        since: Time,
+        named: BTreeSet<RoomName>,
+    },
+    Synced {
+        since: Time,
+    },
+}
+
+/// What this gateway keeps of another one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerState {
+    /// The start and stamp heard last, and when.
+    heard: Option<(Epoch, u64, Time)>,
+}
+
+impl Role {
+    pub(crate) fn beat(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        (epoch, sequence): (Epoch, u64),
+        beat: &Beat,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        if state.watch.epoch().is_some_and(|known| epoch < known) {
+            // Late, and of an earlier start.
+            return;
+        }
+        let echo = Echo { heard_epoch: epoch, heard_sequence: sequence, stamp: now.as_nanos() };
+        out.push(Output::Echo { node: node.clone(), echo });
+        let echoed = beat.echoed.filter(|echoed| echoed.epoch == self.epoch);
+        if let Some(echoed) = echoed {
+            let sample = now.since(Time::from_nanos(echoed.stamp)).saturating_sub(echoed.held);
+            state.rtt = Some(state.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        }
+        // Only a beat that has passed every shard says that media flows.
+        if !beat.ticked {
+            return;
+        }
+        let stamp = echoed.map(|echoed| Time::from_nanos(echoed.stamp));
+        let mutual = state.watch.is_mutual(now, epoch, stamp);
+        let heard_before = state.heard_at;
+        if mutual {
+            state.heard_at = now;
+        }
+        let (restarted, change) = state.watch.beat(now, epoch, mutual);
+        if restarted {
+            self.restarted(now, node, heard_before);
+        } else {
+            state.named_since.clear();
+        }
+        self.turn(now, node, change, out);
+        let view = self.view.node_mut(node).expect("states and view have the same nodes");
+        view.report(beat.load_permille);
+        view.full = beat.full;
+        let drains = beat.draining && !view.draining;
+        view.draining = beat.draining;
+        if drains {
+            self.reconsider(now, node, out);
+        }
+    }
+
+    /// The node's process is another one than that last heard at `heard_before`, or has lost its lease and begun anew; what
+    /// is younger belongs to the new one.
+    fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time) {
+        self.tell_older(node, heard_before, Why::NodeRestarted);
+        let state = self.nodes.get_mut(node).expect("the caller has it");
+        let named = std::mem::take(&mut state.named_since);
+        match state.stream {
+            Stream::Naming { since, .. } | Stream::Synced { since } if since > heard_before => {}
+            _ => self.forget_rooms(now, node, &named),
+        }
+    }
+
+    fn forget_rooms(&mut self, now: Time, node: &NodeId, named: &BTreeSet<RoomName>) {
+        for room in self.view.retain(now, node, named) {
+            self.claims.note(&room);
+        }
+    }
+
+    pub(crate) fn stream(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        event: StreamEvent,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        match event {
+            StreamEvent::Connected => {
+                state.stream = Stream::Naming { since: now, named: BTreeSet::new() };
+                state.named_since.clear();
+            }
+            StreamEvent::Lost => {
+                state.stream = Stream::Lost;
+                state.named_since.clear();
+                let change = state.watch.link_lost(now);
+                self.turn(now, node, change, out);
+            }
+            StreamEvent::Frame(RoomFrame::Hosted { room, generation, settings }) => {
+                if let Stream::Naming { named, .. } = &mut state.stream {
+                    named.insert(room.clone());
+                }
+                state.named_since.insert(room.clone());
+                let news = self.view.opened(node, &room, generation);
+                if let Some(settings) = settings {
+                    self.view.set_settings(now, &room, generation, Arc::new(settings));
+                }
+                if news {
+                    self.claims.note(&room);
+                    self.supersede(&room);
+                    self.reconsider_room(now, &room, out);
+                }
+                self.steer(node, &room, news, out);
+            }
+            StreamEvent::Frame(RoomFrame::Closed { room, generation, lost }) => {
+                if let Stream::Naming { named, .. } = &mut state.stream {
+                    named.remove(&room);
+                }
+                state.named_since.remove(&room);
+                self.view.closed(now, node, &room, generation, lost);
+                self.claims.note(&room);
+            }
+            StreamEvent::Frame(RoomFrame::Synced) => {
+                if let Stream::Naming { since, named } = &mut state.stream {
+                    let (since, named) = (*since, std::mem::take(named));
+                    state.stream = Stream::Synced { since };
+                    self.forget_rooms(now, node, &named);
+                }
+            }
+        }
+    }
+
+    /// Whether a room that is not in the view is not at `node` either.
+    pub(crate) fn would_know(&self, now: Time, node: &NodeId) -> bool {
+        let (Some(state), Some(view)) = (self.nodes.get(node), self.view.node(node)) else {
+            return true;
+        };
+        if view.health == Health::Down {
+            return state.down_since.is_none_or(|since| now.since(since) >= DOWN_KEPT);
+        }
+        state.watch.health() != Health::Down && matches!(state.stream, Stream::Synced { .. })
+    }
+
+    /// Tells those who hold `room` and are not its home: `node` that has just named it, and with `news` the others too. Of
+    /// two with one generation the home gets the next: whoever ends the other must not end this one.
+    fn steer(&mut self, node: &NodeId, room: &RoomName, news: bool, out: &mut Vec<Output>) {
+        let [Home { node: winner, generation }, losers @ ..] = self.view.hosts(room) else {
+            return;
+        };
+        if losers.is_empty() {
+            return;
+        }
+        // A home that is gone takes nobody in; the room is about to get another, or it comes back.
+        if !self.lives(winner) {
+            self.split.insert(room.clone());
+            return;
+        }
+        let tie = losers.iter().any(|loser| loser.generation == *generation);
+        let generation = if tie { generation.next() } else { *generation };
+        let told = |home: &&Home| news || home.node == *node;
+        let raised = self.view.home(room).filter(|_| tie);
+        for told in losers.iter().filter(told).chain(raised) {
+            let steer = Steer { room: room.clone(), generation, node: winner.clone() };
+            out.push(Output::Steer { node: told.node.clone(), steer });
+        }
+    }
+
+    pub(crate) fn lives(&self, node: &NodeId) -> bool {
+        self.view.node(node).is_some_and(|node| node.health != Health::Down)
+    }
+
+    /// `node` is back: rooms that two nodes hold, and whose home it may be, are one again.
+    fn rejoin(&mut self, node: &NodeId, out: &mut Vec<Output>) {
+        for room in std::mem::take(&mut self.split) {
+            match self.view.home(&room) {
+                Some(home) if home.node == *node => {
+                    self.supersede(&room);
+                    self.steer(node, &room, true, out);
+                }
+                Some(home) if !self.lives(&home.node) => drop(self.split.insert(room)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The watch of `node` has changed its mind. That it is down is believed later, by [`Role::believe`].
+    pub(crate) fn turn(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        change: Option<Change>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.nodes.get(node) else { return };
+        let due = state.watch.wake_at();
+        self.watch_at = self.watch_at.into_iter().chain(due).min();
+        let Some(change) = change else { return };
+        let linked = state.watch.link() != Link::Whole;
+        self.shrink.turned(now, node, change.to, linked);
+        let view = self.view.node_mut(node).expect("states and view have the same nodes");
+        view.probation = change.probation;
+        if change.to == Health::Down || view.health == change.to {
+            return;
+        }
+        let from = std::mem::replace(&mut view.health, change.to);
+        if from == Health::Down {
+            let region = view.facts.region.clone();
+            self.regions.node_turned(&region, true);
+            self.nodes.get_mut(node).expect("it was there").down_since = None;
+            self.rejoin(node, out);
+        }
+        out.push(Output::Verdict { node: node.clone(), change: Change { from, ..change } });
+    }
+
+    /// Takes for down what may be taken for down: see [`outlast_control::Shrink`].
+    pub(crate) fn believe(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut down = std::mem::take(&mut self.scratch.nodes);
+        let outlooks = &self.outlooks;
+        let witnessed = || outlooks.is_empty() || outlooks.says_shrunk(now);
+        self.shrink.believe(now, witnessed, &mut down);
+        for node in down.drain(..) {
+            self.down(now, &node, out);
+        }
+        self.scratch.nodes = down;
+    }
+
+    fn down(&mut self, now: Time, node: &NodeId, out: &mut Vec<Output>) {
+        let Some(view) = self.view.node_mut(node) else { return };
+        let from = std::mem::replace(&mut view.health, Health::Down);
+        if from == Health::Down {
+            return;
+        }
+        let region = view.facts.region.clone();
+        self.regions.node_turned(&region, false);
+        let state = self.nodes.get_mut(node).expect("states and view have the same nodes");
+        state.down_since = Some(now);
+        self.down_due.insert((now + DOWN_KEPT, node.clone()));
+        let change = Change {
+            from,
+            to: Health::Down,
+            silence: now.since(state.heard_at),
+            probation: state.watch.is_on_probation(),
+        };
+        out.push(Output::Verdict { node: node.clone(), change });
+        self.rehome(node, Why::NodeDown);
+        self.reconsider(now, node, out);
+    }
+
+    /// Rooms of nodes that have been down for long are nobody's.
+    pub(crate) fn forget_dead(&mut self, now: Time) {
+        while let Some((_, node)) = self.down_due.first().filter(|(at, _)| *at <= now) {
+            let node = node.clone();
+            self.down_due.pop_first();
+            let since = self.nodes.get(&node).and_then(|state| state.down_since);
+            if since.is_some_and(|since| now.since(since) >= DOWN_KEPT) {
+                self.forget_rooms(now, &node, &BTreeSet::new());
+            }
+        }
+    }
+
+    pub(crate) fn wake_outcomes(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.outcomes.wake_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut ejections = Vec::new();
+        self.outcomes.wake(now, &self.view, &mut ejections);
+        for Ejection { node, ejected } in ejections {
+            if let Some(view) = self.view.node_mut(&node) {
+                view.ejected = ejected;
+            }
+            out.push(Output::Ejection { node: node.clone(), ejected });
+            if ejected {
+                self.rehome(&node, Why::NodeEjected);
+                self.reconsider(now, &node, out);
+            }
+        }
+    }
+
+    /// Another gateway's outlook.
+    pub(crate) fn outlook(
+        &mut self,
+        now: Time,
+        gateway: &GatewayId,
+        epoch: Epoch,
+        outlook: &Outlook,
+    ) {
+        let Some(peer) = self.peers.get_mut(gateway) else { return };
+        let before = peer.heard.map(|(epoch, stamp, _)| (epoch, stamp));
+        if before.is_some_and(|before| (epoch, outlook.stamp) < before) {
+            return;
+        }
+        let new = before.is_none_or(|(before, _)| before < epoch);
+        peer.heard = Some((epoch, outlook.stamp, now));
+        let echoed = outlook.echoed.filter(|echoed| echoed.epoch == self.epoch);
+        let age = echoed.map(|echoed| now.since(Time::from_nanos(echoed.stamp)));
+        // A gateway that does not hear this one is not asked for its opinion: both are to judge alike.
+        if !new && age.is_none_or(|age| age >= outlast_control::OUTLOOK_FRESH) {
+            return;
+        }
+        let seen = Seen {
+            regions_digest: outlook.regions_digest,
+            hears: outlook.hears,
+            alive: outlook.alive,
+            known: outlook.known,
+            shrunk: outlook.shrunk,
+        };
+        self.outlooks.hear(now, gateway, seen);
+    }
+
+    pub(crate) fn send_outlooks(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.peers.is_empty() || self.outlook_at > now {
+            return;
+        }
+        self.outlook_at = now + BEAT_INTERVAL;
+        let seen = Outlook {
+            regions_digest: self.regions.digest(),
+            hears: self.regions.hears(now, &self.outlooks),
+            alive: u16::try_from(self.shrink.alive()).unwrap_or(u16::MAX),
+            known: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
+            shrunk: self.shrink.is_shrunk(),
+            stamp: now.as_nanos(),
+            echoed: None,
+        };
+        for (gateway, peer) in &self.peers {
+            let echoed =
+                peer.heard.map(|(epoch, stamp, at)| Echoed { epoch, stamp, held: now.since(at) });
+            out.push(Output::Outlook {
+                gateway: gateway.clone(),
+                outlook: Outlook { echoed, ..seen },
+            });
+        }
+    }
+
+    pub(crate) fn wake_regions(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut changes = std::mem::take(&mut self.scratch.regions);
+        self.regions.wake(now, &self.outlooks, &mut changes);
+        for RegionChange { region, from, to, probation } in changes.drain(..) {
+            self.view.set_region_probation(&region, probation);
+            if from != to {
+                out.push(Output::RegionVerdict { region, health: to });
+            }
+        }
+        self.scratch.regions = changes;
+    }
+}

@@ -1,0 +1,399 @@
+//! The directory: who wins a room, what is done without it, and that it is right again soon.
+
+use outlast_directory::{
+    CALL_DEADLINE, InstanceId, NodeSummary, Placed, PlacementId, Record, Reply, Request, Summary,
+    Table,
+};
+use outlast_gateway_core::{Goal, Health, NodeRefusal, Output};
+use outlast_model::{Epoch, Generation};
+
+use crate::world::{SELF, Setup, Way, World};
+
+fn world() -> World {
+    World::new(&Setup { directory: Some(true), ..Setup::default() })
+}
+
+/// Another gateway has claimed `room`.
+fn place(world: &mut World, room: &str, node: &str, generation: u64) {
+    let want = Record {
+        node: node.into(),
+        epoch: Epoch(1),
+        generation: Generation(generation),
+        id: PlacementId(u128::from(generation) + 1_000_000),
+        provisional: false,
+    };
+    let request = Request::Place { room: World::key(room), want };
+    let reply = world.table.apply(world.now, &request);
+    assert!(matches!(reply, Reply::Placed(Placed::Won(_))), "{reply:?}");
+}
+
+fn end(world: &mut World, room: &str, generation: u64) {
+    let request = Request::End { room: World::key(room), generation: Generation(generation) };
+    assert_eq!(world.table.apply(world.now, &request), Reply::Done);
+}
+
+fn sent(world: &World, room: &str) -> usize {
+    let key = World::key(room);
+    let about = |request: &Request| match request {
+        Request::Place { room, .. } | Request::Replace { room, .. } | Request::End { room, .. } => {
+            *room == key
+        }
+        _ => false,
+    };
+    world.requests.iter().filter(|(_, request)| about(request)).count()
+}
+
+#[test]
+fn one_claim_for_however_many_join_at_once() {
+    let mut world = world();
+    let asks: Vec<_> = (0..50).map(|_| world.join("a")).collect();
+    assert!(asks.iter().all(|ask| world.went(*ask).is_none()));
+    world.run(20);
+    let first = world.went(asks[0]).unwrap();
+    assert!(first.0.starts_with("eu") && first.1 == 1 && !first.2, "the nearest region: {first:?}");
+    assert!(asks.iter().all(|ask| world.went(*ask) == Some(first)));
+    assert_eq!((sent(&world, "a"), world.held("a")), (1, Some((first.0, 1))));
+    let later = world.join("a");
+    assert_eq!(world.went(later), world.went(asks[0]), "without asking");
+    let facts = world.role.facts(world.now);
+    assert_eq!((facts.provisional, facts.asks), (0, 51));
+}
+
+#[test]
+fn who_was_faster_keeps_the_room() {
+    let mut world = world();
+    place(&mut world, "a", "us-1", 1);
+    let ask = world.join("a");
+    world.run(20);
+    assert_eq!((world.went(ask), sent(&world, "a")), (Some(("us-1", 1, false)), 1));
+    // Also at the very node that this gateway would have chosen, which is most likely.
+    let (node, ..) = {
+        let ask = world.join("b");
+        world.run(20);
+        world.went(ask).map(|(node, generation, _)| (node.to_owned(), generation)).unwrap()
+    };
+    world.run(6_000);
+    world.table = Table::new(InstanceId(1));
+    place(&mut world, "b", &node, 1);
+    let ask = world.join("b");
+    world.run(20);
+    assert_eq!(world.went(ask), Some((node.as_str(), 1, false)));
+}
+
+#[test]
+fn what_is_held_where_nobody_is_or_where_it_has_ended_is_superseded() {
+    let mut world = world();
+    world.silence("us-1");
+    world.run(3_000);
+    assert_eq!(world.health("us-1"), Health::Down);
+    place(&mut world, "a", "us-1", 4);
+    place(&mut world, "b", "strange", 4);
+    for room in ["a", "b"] {
+        let ask = world.join(room);
+        world.run(40);
+        let (node, generation, home) = world.went(ask).unwrap();
+        assert_eq!((generation, home), (5, false));
+        assert_eq!(world.held(room), Some((node, 5)));
+    }
+    // This gateway has heard of the room's end, and the directory has not yet.
+    place(&mut world, "c", "eu-1", 2);
+    world.hosts("eu-1", "c", 2);
+    world.closes("eu-1", "c", 2);
+    let ask = world.join("c");
+    world.run(40);
+    assert_eq!(world.went(ask).unwrap().1, 3);
+    // And the other way round.
+    place(&mut world, "d", "eu-1", 8);
+    end(&mut world, "d", 8);
+    let ask = world.join("d");
+    world.run(40);
+    let (node, generation, _) = world.went(ask).unwrap();
+    assert_eq!((generation, world.held("d")), (9, Some((node, 9))));
+}
+
+#[test]
+fn a_node_that_refuses_what_it_was_given_loses_it_to_the_next() {
+    let mut world = world();
+    let ask = world.join("a");
+    world.run(20);
+    let first = world.went(ask).map(|(node, ..)| node.to_owned()).unwrap();
+    world.refuse(ask, NodeRefusal::Full);
+    world.run(20);
+    let (second, generation, _) = world.went(ask).unwrap();
+    assert!(second != first && generation == 2);
+    assert_eq!((world.held("a"), sent(&world, "a")), (Some((second, 2)), 2), "in one call");
+    // Another gateway's choice as well.
+    place(&mut world, "b", "us-1", 1);
+    let ask = world.join("b");
+    world.run(20);
+    world.refuse(ask, NodeRefusal::Busy);
+    world.run(40);
+    let (node, generation, _) = world.went(ask).unwrap();
+    assert!(node != "us-1" && generation == 2);
+}
+
+#[test]
+fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
+    let mut world = world();
+    world.way = Way::Up(400);
+    let (asked, ask) = (world.now, world.join("a"));
+    world.run(249);
+    assert_eq!(world.went(ask), None);
+    world.run(1);
+    let (node, generation, _) = world.went(ask).unwrap();
+    assert_eq!((world.now.since(asked), generation), (CALL_DEADLINE, 1));
+    let node = node.to_owned();
+    assert_eq!(world.role.facts(world.now).provisional, 1);
+    world.way = Way::Up(20);
+    world.admit(ask, "a");
+    world.hosts(&node, "a", 1);
+    world.run(2_000);
+    assert_eq!(world.held("a"), Some((node.as_str(), 1)));
+    // An answer that never comes, to a claim that was applied: asked again, and found.
+    world.way = Way::Mute;
+    let ask = world.join("b");
+    world.run(250);
+    let node = world.went(ask).unwrap().0.to_owned();
+    world.way = Way::Up(20);
+    world.hosts(&node, "b", 1);
+    world.run(3_000);
+    assert_eq!(world.held("b").unwrap().0, node);
+}
+
+#[test]
+fn news_of_the_room_overtake_the_answer() {
+    let mut world = world();
+    world.way = Way::Up(200);
+    let ask = world.join("a");
+    world.run(50);
+    world.hosts("us-1", "a", 3);
+    world.run(150);
+    assert_eq!(world.went(ask), Some(("us-1", 3, true)));
+    world.way = Way::Up(20);
+    world.run(1_000);
+    assert_eq!(world.held("a"), Some(("us-1", 3)), "and the directory hears of it");
+}
+
+#[test]
+fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() {
+    for way in [Way::Refuses, Way::Black] {
+        let mut world = world();
+        world.hosts("us-1", "old", 1);
+        world.run(1_000);
+        assert_eq!(world.held("old"), Some(("us-1", 1)));
+        world.way = way;
+        let first = world.join("a");
+        world.run(2_500);
+        assert!(world.went(first).is_some() && world.role.facts(world.now).directory_away);
+        // Nobody waits for a directory that is away.
+        for n in 0..300 {
+            let room = format!("room {n:03}");
+            let ask = world.join(&room);
+            let node = world.went(ask).unwrap().0.to_owned();
+            world.admit(ask, &room);
+            world.hosts(&node, &room, 1);
+        }
+        assert_eq!(world.held("room 000"), None);
+        // One of them ends, and the old one moves, while nobody can be told.
+        let node = world.role.view().home(&"room 007".into()).unwrap().node.to_string();
+        world.closes(&node, "room 007", 1);
+        world.hosts("eu-2", "old", 2);
+        world.run(20_000);
+        world.requests.clear();
+        let back = world.now;
+        world.way = Way::Up(20);
+        while (0..300).any(|n| n != 7 && world.held(&format!("room {n:03}")).is_none())
+            || world.held("old") != Some(("eu-2", 2))
+        {
+            world.run(50);
+            assert!(world.now.since(back).as_secs() < 10, "right again within 10 s");
+        }
+        assert_eq!(world.held("room 007"), None);
+        assert!(!world.role.facts(world.now).directory_away);
+        assert_eq!(world.role.facts(world.now).told, [0; 7], "no session was touched");
+        world.run(5_000);
+        assert_eq!(sent(&world, "room 100"), 1);
+    }
+}
+
+#[test]
+fn a_wiped_directory_is_filled_again_within_ten_seconds() {
+    let mut world = world();
+    for n in 0..400 {
+        world.hosts(["eu-1", "eu-2", "us-1"][n % 3], &format!("room {n:03}"), 1 + n as u64 % 5);
+    }
+    world.run(5_000);
+    assert_eq!(world.table.rooms(), 400);
+    let wiped = world.now;
+    world.table = Table::new(InstanceId(2));
+    while world.table.rooms() < 400 {
+        world.run(50);
+        assert!(world.now.since(wiped).as_secs() < 10);
+    }
+    for n in 0..400 {
+        let node = ["eu-1", "eu-2", "us-1"][n % 3];
+        assert_eq!(world.held(&format!("room {n:03}")), Some((node, 1 + n as u64 % 5)));
+    }
+    // Paced: whatever has just come back is not run over.
+    let refill: Vec<_> = world.requests.iter().filter(|(at, _)| *at > wiped).collect();
+    let most = refill.iter().map(|(at, _)| {
+        let second = |other: &outlast_model::Time| other >= at && other.since(*at).as_millis() < 50;
+        refill.iter().filter(|(other, _)| second(other)).count()
+    });
+    assert!(most.max().unwrap() <= 110);
+    // A directory that was wiped while it was away.
+    world.way = Way::Refuses;
+    world.run(5_000);
+    world.table = Table::new(InstanceId(3));
+    world.way = Way::Up(20);
+    world.run(10_000);
+    assert_eq!(world.table.rooms(), 400);
+}
+
+#[test]
+fn what_ends_is_ended_in_the_directory_and_nothing_newer_is() {
+    let mut world = world();
+    let ask = world.join("a");
+    world.run(20);
+    let node = world.went(ask).unwrap().0.to_owned();
+    world.admit(ask, "a");
+    world.hosts(&node, "a", 1);
+    world.run(1_000);
+    world.closes(&node, "a", 1);
+    world.run(200);
+    assert_eq!((world.held("a"), world.table.tombstones()), (None, 1));
+    // Another gateway was faster with a new life than this one with the end of the old.
+    let ask = world.join("b");
+    world.run(20);
+    let node = world.went(ask).unwrap().0.to_owned();
+    world.hosts(&node, "b", 1);
+    end(&mut world, "b", 1);
+    place(&mut world, "b", "us-1", 2);
+    world.closes(&node, "b", 1);
+    world.run(1_000);
+    assert_eq!(world.held("b"), Some(("us-1", 2)));
+    // Nobody came to a room that was claimed: some minutes later it is not held any more.
+    let ask = world.join("c");
+    world.run(20);
+    assert!(world.held("c").is_some());
+    world.handle(outlast_gateway_core::Input::Withdrawn { ask: outlast_gateway_core::AskId(ask) });
+    world.run(310_000);
+    assert_eq!(world.held("c"), None);
+}
+
+#[test]
+fn a_directory_that_is_wrong_is_put_right_and_a_quarrel_ends() {
+    let mut world = world();
+    place(&mut world, "a", "us-1", 7);
+    end(&mut world, "b", 5);
+    world.requests.clear();
+    world.hosts("eu-1", "a", 3);
+    world.hosts("eu-1", "b", 3);
+    world.run(2_000);
+    // A claim must get past what is held, or fenced; at the same node a higher generation harms nobody.
+    assert_eq!(world.held("a"), Some(("eu-1", 8)));
+    assert_eq!(world.held("b"), Some(("eu-1", 6)));
+    assert_eq!((sent(&world, "a"), sent(&world, "b")), (2, 2));
+    world.run(20_000);
+    assert_eq!((sent(&world, "a"), sent(&world, "b")), (2, 2), "and that is all");
+    // What no engine takes is not tried again and again.
+    let long = "n".repeat(300);
+    let nodes = ["eu-1", &format!("eu-{long}")];
+    let mut world = World::new(&Setup { nodes: &nodes, directory: Some(true), gateways: &[] });
+    world.hosts(nodes[1], "a", 1);
+    world.run(20_000);
+    assert_eq!((sent(&world, "a"), world.held("a")), (1, None));
+}
+
+#[test]
+fn of_several_gateways_one_announces_a_room() {
+    let gateways = &["eu-g0", "eu-g2", "us-g1"];
+    let setup = Setup { directory: Some(true), gateways, ..Setup::default() };
+    let mut world = World::new(&setup);
+    for n in 0..90 {
+        world.hosts(["eu-1", "us-1"][n % 2], &format!("room {n:03}"), 1);
+    }
+    world.run(3_000);
+    let mine = |world: &World, node: usize| {
+        (0..90).filter(|n| n % 2 == node && world.held(&format!("room {n:03}")).is_some()).count()
+    };
+    assert!((5..=25).contains(&mine(&world, 0)), "{} of 45 among three", mine(&world, 0));
+    assert_eq!(mine(&world, 1), 0, "there is a gateway in their region");
+    let summaries = |world: &World| {
+        let asked = world.requests.iter();
+        asked.filter(|(_, request)| matches!(request, Request::Heartbeat { .. })).count()
+    };
+    assert_eq!(summaries(&world), 0, "the first of the region tells of its nodes");
+    // The others fall silent: all of it is this gateway's now.
+    for gateway in gateways {
+        world.silence_gateway(gateway);
+    }
+    world.run(310_000);
+    assert_eq!((mine(&world, 0), mine(&world, 1)), (45, 45));
+    assert!(summaries(&world) > 300);
+}
+
+#[test]
+fn a_region_s_nodes_are_summed_up_once_a_second() {
+    let mut world = world();
+    world.hosts("eu-1", "a", 1);
+    world.run(2_000);
+    let summary = |node: &str, rooms: u32| NodeSummary {
+        node: node.into(),
+        epoch: Epoch(1),
+        draining: false,
+        load_permille: 0,
+        rooms,
+    };
+    let nodes = vec![summary("eu-1", 1), summary("eu-2", 0)];
+    let expected = Summary { region: "eu".into(), nodes };
+    assert_eq!(world.table.apply(world.now, &Request::Summaries), Reply::Summaries(vec![expected]));
+    assert_eq!(&SELF[..2], "eu");
+}
+
+#[test]
+fn moves_leave_the_directory_to_who_joins() {
+    let mut world = world();
+    for room in 0..800 {
+        world.hosts("eu-1", &format!("room {room}"), 1);
+        world.open(room, &format!("room {room}"), "eu-1", 1);
+    }
+    world.run(3_000);
+    world.way = Way::Up(100);
+    world.silence("eu-1");
+    while world.health("eu-1") != Health::Down {
+        world.run(10);
+    }
+    let ask = world.join("urgent");
+    world.run(100);
+    assert!(world.went(ask).is_some_and(|_| world.held("urgent").is_some()), "asked, and answered");
+    world.run(2_000);
+    let facts = world.role.facts(world.now);
+    assert_eq!((facts.moves, facts.provisional, facts.flaws), (800, 0, 0));
+    for room in 0..800 {
+        let (_, generation) = world.held(&format!("room {room}")).unwrap();
+        assert_eq!(generation, 2);
+    }
+    let resume = world.ask("room 3", Goal::Resume);
+    assert_eq!(world.unplaced(resume), Some(outlast_gateway_core::Unplaced::Gone));
+}
+
+#[test]
+fn a_node_that_dies_while_its_claim_is_on_the_way_does_not_get_the_client() {
+    let mut world =
+        World::new(&Setup { nodes: &["eu-1", "us-1"], directory: Some(true), gateways: &[] });
+    world.run(1_000);
+    world.silence("eu-1");
+    world.run(750);
+    assert_eq!(world.health("eu-1"), Health::Alive);
+    world.way = Way::Up(240);
+    let ask = world.join("a");
+    world.handle(outlast_gateway_core::Input::ConnectionRefused { node: "eu-1".into() });
+    world.run(200);
+    assert_eq!(world.health("eu-1"), Health::Down);
+    world.run(400);
+    assert_eq!(world.went(ask), Some(("us-1", 2, false)));
+    assert_eq!(world.held("a"), Some(("us-1", 2)));
+    let goes = world.said.iter().filter(|(_, said)| matches!(said, Output::Go { .. })).count();
+    assert_eq!(goes, 1);
+}

@@ -1,0 +1,215 @@
+//! What is believed of regions, of a view that shrinks, and of nodes that answer and do not deliver.
+
+use outlast_gateway_core::{Health, Input, Output, RegionHealth, StreamEvent, Why};
+use outlast_model::{Epoch, SessionId, Time};
+use outlast_wire::Outlook;
+
+use crate::world::{Setup, World};
+
+const REGIONS: Setup<'_> = Setup {
+    nodes: &["eu-1", "eu-2", "us-1", "ap-1"],
+    gateways: &["eu-g2", "us-g1", "ap-g1"],
+    directory: None,
+};
+
+fn verdicts(world: &mut World) -> Vec<(String, RegionHealth)> {
+    let said = world.said.drain(..).filter_map(|(_, output)| match output {
+        Output::RegionVerdict { region, health } => Some((region.to_string(), health)),
+        _ => None,
+    });
+    said.collect()
+}
+
+fn down_after(world: &mut World, node: &str, since: Time) -> u128 {
+    while world.health(node) != Health::Down {
+        world.run(10);
+        assert!(world.now.since(since).as_secs() < 10);
+    }
+    world.now.since(since).as_millis()
+}
+
+#[test]
+fn a_region_is_down_only_when_most_of_the_others_do_not_hear_it_either() {
+    let mut world = World::new(&REGIONS);
+    world.run(1_000);
+    assert_eq!(world.role.facts(world.now).regions, [3, 0, 0]);
+    verdicts(&mut world);
+    world.silence("us-1");
+    world.run(3_000);
+    assert_eq!(verdicts(&mut world), [], "its gateway is there");
+    world.silence_gateway("us-g1");
+    world.run(3_000);
+    assert_eq!(verdicts(&mut world), [("us".into(), RegionHealth::Doubted)]);
+    world.run(20_000);
+    assert_eq!(verdicts(&mut world), [], "this gateway's word alone is none");
+    world.other("ap-g1").hears = vec!["ap", "eu"];
+    world.run(500);
+    assert_eq!(verdicts(&mut world), [("us".into(), RegionHealth::Down)], "two of three");
+    assert_eq!(world.role.region_health(&"us".into()), RegionHealth::Down);
+    let facts = world.role.facts(world.now);
+    assert_eq!((facts.regions, facts.gateways), ([2, 0, 1], 2));
+
+    // It is back: its rooms are served, and new ones go elsewhere for a while.
+    world.wake_up("us-1");
+    world.run(2_000);
+    assert_eq!(verdicts(&mut world), [("us".into(), RegionHealth::Up)]);
+    world.hosts("us-1", "of us", 1);
+    assert_eq!(world.place("of us"), Some(("us-1".into(), 1, true)));
+    let gets_new = |world: &mut World| {
+        let now = world.now.as_millis();
+        (0..40).any(|n| world.place(&format!("{now} {n}")).unwrap().0 == "us-1")
+    };
+    assert!(!gets_new(&mut world));
+    world.run(31_000);
+    assert!(gets_new(&mut world));
+}
+
+#[test]
+fn who_does_not_hear_this_gateway_is_not_asked_for_an_opinion() {
+    let mut world = World::new(&REGIONS);
+    world.run(2_000);
+    world.other("ap-g1").hears_us = false;
+    world.other("ap-g1").hears = vec!["ap"];
+    world.other("eu-g2").hears_us = false;
+    world.silence("us-1");
+    world.silence_gateway("us-g1");
+    world.run(10_000);
+    assert_eq!(world.role.region_health(&"us".into()), RegionHealth::Doubted);
+    assert_eq!(world.role.facts(world.now).gateways, 0);
+    world.other("ap-g1").hears_us = true;
+    world.run(1_000);
+    assert_eq!(world.role.region_health(&"us".into()), RegionHealth::Down);
+    // What it said in an earlier life, or earlier in this one, and comes late: nothing.
+    for (epoch, stamp) in [(Epoch(0), u64::MAX), (Epoch(1), 1)] {
+        let outlook = Outlook { stamp, ..Outlook::default() };
+        world.handle(Input::Outlook { gateway: "ap-g1".into(), epoch, outlook });
+    }
+    world.run(1_000);
+    let mut stamps = world.said.iter().filter_map(|(_, said)| match said {
+        Output::Outlook { gateway, outlook } if gateway.as_str() == "ap-g1" => outlook.echoed,
+        _ => None,
+    });
+    assert!(stamps.next_back().is_some_and(|last| last.epoch == Epoch(1) && last.stamp > 1));
+}
+
+#[test]
+fn a_view_that_shrinks_by_more_than_half_is_doubted_without_a_witness() {
+    let setup = Setup { gateways: &["us-g1"], ..Setup::default() };
+    let both = |world: &mut World, setup: &dyn Fn(&mut World)| {
+        world.run(6_000);
+        world.open(1, "a", "eu-1", 1);
+        let since = world.now;
+        world.silence("eu-1");
+        world.silence("eu-2");
+        setup(world);
+        [down_after(world, "eu-1", since), down_after(world, "eu-2", since)]
+    };
+    // Nobody else has lost them: perhaps this gateway has lost its network.
+    let mut world = World::new(&setup);
+    let [first, second] = both(&mut world, &|_| {});
+    assert!((3_000..=3_500).contains(&first) && first == second, "{first} {second}");
+    let shrunk = world.said.iter().any(|(_, said)| {
+        matches!(said, Output::Outlook { outlook, .. } if outlook.shrunk && outlook.alive == 1)
+    });
+    assert!(shrunk, "and it says so");
+    // Another gateway has.
+    let mut world = World::new(&setup);
+    let seen = both(&mut world, &|world| world.other("us-g1").shrunk = true);
+    assert!(seen.iter().all(|after| *after <= 2_010), "{seen:?}");
+    // Their machines have reset connections.
+    let mut world = World::new(&setup);
+    let seen = both(&mut world, &|world| {
+        world.stream("eu-1", StreamEvent::Lost);
+        world.handle(Input::ConnectionRefused { node: "eu-2".into() });
+    });
+    assert!(seen.iter().all(|after| *after <= 900), "{seen:?}");
+    // There is nobody who could have.
+    let mut world = World::new(&Setup::default());
+    let seen = both(&mut world, &|_| {});
+    assert!(seen.iter().all(|after| *after <= 2_010), "{seen:?}");
+    // They come back in time: nobody has heard of anything.
+    let mut world = World::new(&setup);
+    world.run(6_000);
+    world.open(1, "a", "eu-1", 1);
+    let since = world.now;
+    world.silence("eu-1");
+    world.silence("eu-2");
+    world.run(2_000);
+    world.wake_up("eu-1");
+    world.wake_up("eu-2");
+    world.run(10_000);
+    assert_eq!(world.told(since), []);
+    assert_eq!(world.health("eu-1"), Health::Alive);
+}
+
+#[test]
+fn a_node_that_answers_and_does_not_deliver_is_out_within_fifteen_seconds_and_may_come_back() {
+    let mut world = World::new(&Setup::default());
+    let (began, mut session) = (world.now, 0);
+    let join = |world: &mut World, node: &str, session: u64, reached: bool| {
+        world.open(session, &format!("at {node}"), node, 1);
+        world.handle(Input::Answered { session: SessionId(session) });
+        if reached {
+            world.handle(Input::Reached { session: SessionId(session) });
+        }
+    };
+    for node in ["eu-1", "eu-2", "us-1"] {
+        world.hosts(node, &format!("at {node}"), 1);
+    }
+    let ejected = |world: &World, ejected: bool| {
+        let said = world
+            .said
+            .iter()
+            .find(|(_, said)| *said == Output::Ejection { node: "eu-1".into(), ejected });
+        said.map(|(at, _)| *at)
+    };
+    while ejected(&world, true).is_none() {
+        for node in ["eu-1", "eu-2", "us-1"] {
+            session += 1;
+            join(&mut world, node, session, node != "eu-1");
+        }
+        world.run(1_000);
+        assert!(world.now.since(began).as_secs() <= 15);
+    }
+    world.run(1_000);
+    assert_eq!(world.role.facts(world.now).ejected, 1);
+    let out = ejected(&world, true).unwrap();
+    let told = world.told(began);
+    assert!(!told.is_empty() && told.iter().all(|(.., why)| *why == Why::NodeEjected), "{told:?}");
+    assert_eq!(world.role.resume(&"at eu-1".into()), Err(outlast_gateway_core::Gone));
+    let (node, generation, home) = world.place("at eu-1").unwrap();
+    assert!(node != "eu-1" && generation == 2 && !home, "planned before anybody asks");
+    // It beats as ever, and gets no new rooms; a second one that fails may not go as well.
+    let gets_new = |world: &mut World| {
+        let now = world.now.as_millis();
+        (0..40).any(|n| world.place(&format!("{now} {n}")).unwrap().0 == "eu-1")
+    };
+    assert!(!gets_new(&mut world) && world.health("eu-1") == Health::Alive);
+    while world.role.facts(world.now).ejected > 0 {
+        world.run(100);
+    }
+    assert_eq!(world.now.since(out).as_secs(), 30);
+    assert!(gets_new(&mut world));
+}
+
+#[test]
+fn what_this_gateway_sees_it_tells_the_others() {
+    let mut world = World::new(&REGIONS);
+    world.run(1_000);
+    world.said.clear();
+    world.silence("ap-1");
+    world.silence_gateway("ap-g1");
+    world.run(4_000);
+    let mut told = world.said.iter().filter_map(|(at, said)| match said {
+        Output::Outlook { gateway, outlook } if gateway.as_str() == "us-g1" => {
+            Some((*at, *outlook))
+        }
+        _ => None,
+    });
+    let (_, first) = told.next().unwrap();
+    // Regions by name: ap, eu, us.
+    assert_eq!((first.hears, first.alive, first.known, first.shrunk), (0b111, 4, 4, false));
+    let (at, last) = told.next_back().unwrap();
+    assert_eq!((last.hears, last.alive, last.stamp), (0b110, 3, at.as_nanos()));
+    assert!(last.echoed.is_some_and(|echoed| echoed.held.as_millis() <= 400));
+}

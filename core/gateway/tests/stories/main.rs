@@ -1,0 +1,10 @@
+//! Stories of faults in simulated time: where clients are sent, what they are told, and when.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod asks;
+mod claims;
+mod fleet;
+mod laws;
+mod nodes;
+mod rooms;
+mod world;

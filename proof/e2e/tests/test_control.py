@@ -1,0 +1,106 @@
+"""What operators and directories do to a running call: drains, undone drains, a directory wiped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from lab.api import Api
+from lab.fleet import Fleet
+from lab.party import Party
+from lab.settings import REGIONS
+from lab.sound import sound_now, sound_went_on
+from lab.watch import (
+    GAP_MAX_SECONDS,
+    everybody_receives,
+    gaps_since,
+    identities_are_single,
+    no_renewal,
+    nobody_disconnected,
+    recovered,
+    until,
+)
+
+WAYS = [("eu", "us"), ("us", "ap"), ("ap", "eu")]
+WATCH_SECONDS = 3.0
+
+
+async def test_a_drain_moves_eight_people(party: Party, fleet: Fleet, api: Api) -> None:
+    clients = await party.call(2, 6, list(WAYS))
+    home = await fleet.home()
+    fault = time.time()
+    code, said = await fleet.drain(home.name, "--deadline", "20s", "--wait")
+    took = time.time() - fault
+    assert code == 0, said
+    gaps = await recovered(clients, fault)
+    print(f"\n  drain of {home.name}: done after {took:.1f} s, longest silence {gaps.worst:.2f} s")
+    print(gaps.describe())
+    assert gaps.worst <= GAP_MAX_SECONDS
+    nobody_disconnected(clients)
+    await identities_are_single(clients)
+    assert home.is_running(), "a drained node goes on"
+    moved = await fleet.home()
+    assert moved.name != home.name
+    assert (await fleet.metrics(home.name)).total("outlast_node_rooms") == 0
+
+    # It takes nobody until the drain is called off, and then it serves as before.
+    assert await fleet.status(home.server, "/healthz/ready") == 503
+    code, said = await fleet.drain(home.name, "--undo")
+    assert code == 0, said
+
+    async def is_ready() -> str | None:
+        status = await fleet.status(home.server, "/healthz/ready")
+        return None if status == 200 else f"{home.name} answers {status}"
+
+    await until("the node serves again", is_ready, 5)
+    since = time.time()
+    await asyncio.sleep(WATCH_SECONDS)
+    no_renewal(clients, since)
+
+
+async def test_a_drain_that_is_called_off_moves_nobody_more(party: Party, fleet: Fleet) -> None:
+    clients = await party.call(0, 4, list(WAYS))
+    home = await fleet.home()
+    # One a second at most: after the first, the room is elsewhere and the others follow it.
+    code, said = await fleet.drain(home.name, "--deadline", "60s", "--pace", "1")
+    assert code == 0, said
+    code, said = await fleet.drain(home.name, "--undo")
+    assert code == 0, said
+    await everybody_receives(clients)
+    nobody_disconnected(clients)
+    await identities_are_single(clients)
+    await fleet.home()
+
+
+async def test_a_drain_of_a_stranger_is_a_sentence(fleet: Fleet) -> None:
+    code, said = await fleet.drain("nobody")
+    assert code != 0
+    assert "nobody" in said, said
+    assert "panicked" not in said, said
+
+
+async def test_a_directory_wiped_during_a_call_is_refilled(
+    party: Party, fleet: Fleet, api: Api
+) -> None:
+    clients = await party.call(1, 2, list(WAYS))
+    home = await fleet.home()
+    sound = await sound_now(clients)
+    since = time.time()
+    for region in REGIONS:
+        status = await fleet.wipe_directory(region)
+        assert status // 100 == 2, f"the hook of {region} answers {status}"
+    await asyncio.sleep(WATCH_SECONDS)
+    lost = await sound_went_on(clients, sound)
+    gaps = await gaps_since(clients, since)
+    print(
+        f"\n  directories wiped: longest silence {gaps.worst * 1000:.0f} ms, "
+        f"packets of sound missing: {lost}"
+    )
+    no_renewal(clients, since)
+    # Who comes now finds the room where it was.
+    late = await party.python("late")
+    await party.join(late, "ap")
+    await late.publish()
+    await everybody_receives([*clients, late])
+    assert (await fleet.home()).name == home.name
+    no_renewal(clients, since)

@@ -1,0 +1,258 @@
+//! A gateway in the world: the real [`Role`], with a shell that dials what it says and reports what came of it.
+
+use outlast_directory::{CallId, Reply};
+use outlast_gateway_core::{
+    DirectoryUse, GatewayFacts, Input, NodeFacts, Output, Role, RoleConfig, Spread,
+};
+use outlast_model::{Epoch, GatewayId, NodeId, Time};
+use outlast_wire::Echo;
+
+use crate::{
+    conn::{Frame, Purpose},
+    event::ConnId,
+    packet::{Content, Heard, Packet},
+    stream::Stream,
+    visit::{Order, Stage, Visit},
+    world::World,
+};
+
+/// RECONNECTs a second of one gateway.
+const TELL_PER_SECOND: u32 = 500;
+
+/// A gateway's process.
+#[derive(Default)]
+pub(crate) struct Gateway {
+    role: Option<Role>,
+    pub(crate) epoch: Epoch,
+    pub(crate) visits: Vec<Visit>,
+    pub(crate) streams: Vec<Stream>,
+    heard: Heard,
+    sequence: u64,
+    /// It is to stop; name servers see that.
+    pub(crate) leaving: bool,
+    /// Nobody is left: its process ends.
+    empty: bool,
+    /// Where each room was sent first: without failover it stays there.
+    pub(crate) first_homes: Vec<Option<NodeId>>,
+    /// Rooms whose settings it was told.
+    pub(crate) told_settings: Vec<bool>,
+    out: Vec<Output>,
+}
+
+impl Gateway {
+    /// Sessions that are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.visits.iter().filter(|visit| visit.stage == Stage::Open).count()
+    }
+
+    pub(crate) fn role(&self) -> Option<&Role> {
+        self.role.as_ref()
+    }
+}
+
+impl World {
+    pub(crate) fn start_gateway(&mut self, gateway: usize) {
+        let process = &self.processes[gateway];
+        let local = process.clock.local(self.now);
+        let epoch = Epoch(u64::from(process.life) << 20);
+        let nodes = self.node_ids.iter().enumerate().map(|(node, id)| NodeFacts {
+            id: id.clone(),
+            region: self.region_names[self.node(node).region].clone(),
+            capacity: 1,
+        });
+        let others = (0..self.names.gateways).filter(|other| *other != gateway);
+        let gateways = others.map(|other| GatewayFacts {
+            id: GatewayId::from(self.gateway_ids[other].as_str()),
+            region: self.region_names[self.processes[other].region].clone(),
+        });
+        let config = RoleConfig {
+            id: GatewayId::from(self.gateway_ids[gateway].as_str()),
+            region: self.region_names[process.region].clone(),
+            epoch,
+            nodes: nodes.collect(),
+            gateways: gateways.collect(),
+            tell_per_second: TELL_PER_SECOND,
+            spread: self.spread(),
+            directory: self.directory_use(),
+            seed: self.phases.next(),
+        };
+        let streams = vec![Stream::default(); self.nodes.len()];
+        let told_settings = vec![false; self.room_names.len()];
+        self.gateways[gateway] = Gateway {
+            role: Some(Role::new(config, local)),
+            epoch,
+            streams,
+            told_settings,
+            first_homes: vec![None; self.room_names.len()],
+            ..Gateway::default()
+        };
+        self.start_streams(gateway);
+        self.gateway(gateway, Input::Wake);
+    }
+
+    fn spread(&self) -> Spread {
+        Spread::Everywhere
+    }
+
+    fn directory_use(&self) -> Option<DirectoryUse> {
+        let keyer = self.keyer;
+        self.schedule.world.directory.then_some(DirectoryUse { keyer, arbitrates: true })
+    }
+
+    /// Tells the role something, and does what it says.
+    pub(crate) fn gateway(&mut self, gateway: usize, input: Input) {
+        let local = self.processes[gateway].clock.local(self.now);
+        let it = &mut self.gateways[gateway];
+        let Some(role) = &mut it.role else { return };
+        let mut out = std::mem::take(&mut it.out);
+        role.handle(local, input, &mut out);
+        for output in out.drain(..) {
+            self.gateway_does(gateway, output);
+        }
+        self.gateways[gateway].out = out;
+        if self.gateways[gateway].empty {
+            // It ends when what is under way is done.
+            return self.plan_wake(gateway, Some(local));
+        }
+        let wake = self.gateways[gateway].role.as_ref().and_then(Role::wake_at);
+        self.plan_wake(gateway, wake);
+    }
+
+    pub(crate) fn wake_gateway(&mut self, gateway: usize) {
+        if self.gateways[gateway].empty {
+            self.note(|world| format!("{} is empty, and ends", world.gateway_ids[gateway]));
+            return self.kill(gateway, false);
+        }
+        self.gateway(gateway, Input::Wake);
+    }
+
+    pub(crate) fn gateway_hears(&mut self, packet: Packet) {
+        let gateway = packet.to;
+        if !self.gateways[gateway].heard.accepts(&packet) {
+            return;
+        }
+        let Packet { from, epoch, sequence, content, .. } = packet;
+        match content {
+            Content::Beat(beat) => {
+                let node = self.node_ids[from - self.names.gateways].clone();
+                self.gateway(gateway, Input::Beat { node, epoch, sequence, beat });
+            }
+            Content::Outlook(outlook) => {
+                let other = GatewayId::from(self.gateway_ids[from].as_str());
+                self.gateway(gateway, Input::Outlook { gateway: other, epoch, outlook });
+            }
+            Content::Echo(_) => {}
+        }
+    }
+
+    pub(crate) fn gateway_replied(&mut self, gateway: usize, call: CallId, reply: Reply) {
+        self.gateway(gateway, Input::Directory { call, reply });
+    }
+
+    pub(crate) fn drain_gateway(&mut self, gateway: usize) {
+        self.gateways[gateway].leaving = true;
+        self.gateway(gateway, Input::Drain);
+    }
+
+    fn gateway_does(&mut self, gateway: usize, output: Output) {
+        match output {
+            Output::Echo { node, echo } => self.echo(gateway, &node, echo),
+            Output::Outlook { gateway: to, outlook } => {
+                let to = self.gateway_number(&to);
+                self.seal(gateway, to, Content::Outlook(outlook));
+            }
+            Output::Go { ask, placement, nowhere_else, settings } => {
+                let order = Order { placement, nowhere_else, settings };
+                self.go(gateway, ask.0 as usize, order);
+            }
+            Output::Unplaced { ask, why, .. } => self.unplaced(gateway, ask.0 as usize, why),
+            Output::Tell { session, why } => {
+                self.tell(gateway, session.0 as usize, why);
+            }
+            Output::Steer { node, steer } => {
+                let node = self.node_number(&node);
+                if let Some(conn) = self.gateways[gateway].streams[node].open() {
+                    self.send(conn, 0, Frame::Steer(Box::new(steer)));
+                }
+            }
+            Output::Directory { call, request } => self.ask_engine(gateway, call, request),
+            Output::Verdict { node, change } => {
+                self.note(|world| {
+                    let name = &world.gateway_ids[gateway];
+                    format!("{name} finds {node} {:?} after {:?}", change.to, change.silence)
+                });
+                let node = self.node_number(&node);
+                self.judged(gateway, node, &change);
+            }
+            Output::Ejection { node, ejected } => {
+                self.note(|world| {
+                    let name = &world.gateway_ids[gateway];
+                    format!("{name} {} {node}", if ejected { "ejects" } else { "takes back" })
+                });
+            }
+            Output::RegionVerdict { region, health } => {
+                self.note(|world| {
+                    format!("{} finds region {region} {health:?}", world.gateway_ids[gateway])
+                });
+            }
+            Output::Drained => self.gateways[gateway].empty = true,
+        }
+    }
+
+    fn echo(&mut self, gateway: usize, node: &NodeId, echo: Echo) {
+        let to = self.names.gateways + self.node_number(node);
+        self.seal(gateway, to, Content::Echo(echo));
+    }
+
+    fn seal(&mut self, from: usize, to: usize, content: Content) {
+        let it = &mut self.gateways[from];
+        it.sequence += 1;
+        let (epoch, sequence) = (it.epoch, it.sequence);
+        self.send_packet(Packet { from, to, epoch, sequence, content });
+    }
+
+    /// Whether a join on this connection is of an attempt that its client has given up.
+    pub(crate) fn is_late(&self, client: usize, proxy: ConnId) -> bool {
+        let Purpose::Proxy { gateway, visit, .. } = self.conns.get(proxy).purpose else {
+            return false;
+        };
+        let visit = self.gateways[gateway as usize].visits.get(visit as usize);
+        visit.is_none_or(|visit| {
+            visit.proxy != Some(proxy) || self.clients[client].conn != Some(visit.conn)
+        })
+    }
+
+    /// Whether frames get from a client to its node and back.
+    pub(crate) fn signalling_flows(&self, client: usize) -> bool {
+        let Some(conn) = self.clients[client].conn else { return false };
+        let link = self.conns.get(conn);
+        let gateway = link.ends[1];
+        let Some(visit) = self.gateways[gateway].visits.get(link.tag as usize) else {
+            return false;
+        };
+        let Some(proxy) = visit.proxy.filter(|_| visit.stage == Stage::Open) else { return false };
+        self.flows(conn) && self.flows(proxy)
+    }
+
+    /// Whether a ping over this connection is answered now.
+    pub(crate) fn flows(&self, conn: ConnId) -> bool {
+        let link = self.conns.get(conn);
+        let [a, b] = link.ends;
+        let there = &self.processes[b];
+        let here = self.processes.get(a).is_none_or(|process| process.is_up());
+        link.open == [true, true]
+            && link.flows()
+            && here
+            && there.is_up()
+            && (self.is_gateway(b) || self.nodes[b - self.names.gateways].hung_since.is_none())
+            && self.net.connects(a, b)
+            && !self.net.clogged(self.now, a, b)
+            && !self.net.clogged(self.now, b, a)
+    }
+
+    /// How long a role has run.
+    pub(crate) fn role_at(&self, gateway: usize) -> Option<(&Role, Time)> {
+        let role = self.gateways[gateway].role()?;
+        Some((role, self.processes[gateway].clock.local(self.now)))
+    }
+}

@@ -1,0 +1,492 @@
+//! What must hold, looked at after every event that could break it and twice a second besides. The observer sees the truth,
+//! of which the roles know only what reaches them; each rule therefore says who could have known.
+
+use std::time::Duration;
+
+use outlast_gateway_core::{Change, Health, Placement, Why};
+use outlast_model::{Generation, RoomSettings, Time};
+
+use crate::{
+    client::Stage,
+    fault::Lasting,
+    network::Zone,
+    retry::Sdk,
+    schedule::{Schedule, What},
+    world::World,
+};
+
+/// Between two looks at everything.
+pub(crate) const STOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// Two homes of a room that somebody can talk to are one after so long: 5 s, and as long as it takes to notice that one can
+/// talk (a stream's redial, one beat).
+const CONVERGE_MAX: Duration = Duration::from_millis(7_500);
+/// Nobody who could be served is out of the call for longer. Asked for are 30 s after the last fault has healed; SDKs pause
+/// for 8 s between two tries at most, and a try that hangs takes 8 s more.
+const OUT_MAX: Duration = Duration::from_secs(20);
+/// A client that could be served for so long while it tried was not to be lost.
+const TRY_MAX: Duration = Duration::from_secs(15);
+/// Nobody is moved twice in this span, unless the new home died.
+const MOVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A participant whose client has left is seen no longer.
+const GHOST_MAX: Duration = Duration::from_secs(30);
+/// By then every gateway has heard of a room that was opened.
+const NEWS_MAX: Duration = Duration::from_secs(2);
+/// Two homes lately explain that somebody was told to move.
+const SPLIT_SPAN: Duration = Duration::from_secs(30);
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Violation {
+    pub(crate) at: Time,
+    /// Which rule, in a word.
+    pub(crate) rule: &'static str,
+    pub(crate) what: String,
+}
+
+/// What is known of a room.
+#[derive(Clone, Debug, Default)]
+struct RoomTruth {
+    /// It has had two homes since then that could be talked to.
+    split_since: Option<Time>,
+    /// When it last had two.
+    split_at: Option<Time>,
+    /// What it was made as by the server API, while it lives.
+    settings: Option<RoomSettings>,
+}
+
+/// Everything that the observer keeps.
+pub(crate) struct Observer {
+    pub(crate) violation: Option<Violation>,
+    rooms: Vec<RoomTruth>,
+    /// When each client could be served without a break since.
+    served_since: Vec<Option<Time>>,
+    people_disturbed: Vec<Time>,
+    regions: usize,
+    pub(crate) lasting: Vec<Lasting>,
+    pub(crate) fired: [u32; What::KINDS.len()],
+    pub(crate) healed_at: Time,
+    pub(crate) events: u64,
+    pub(crate) asks: u64,
+    pub(crate) told: u64,
+    pub(crate) forced: u64,
+    pub(crate) moves: u64,
+    pub(crate) excused_losses: u64,
+    /// How long people were out of the call, each time, in milliseconds.
+    pub(crate) gaps: Vec<u32>,
+}
+
+impl Observer {
+    pub(crate) fn new(schedule: &Schedule) -> Observer {
+        let shape = &schedule.world;
+        let regions = shape.regions.len();
+        Observer {
+            violation: None,
+            rooms: vec![RoomTruth::default(); shape.rooms],
+            served_since: vec![None; shape.clients],
+            people_disturbed: vec![Time::ZERO; regions],
+            regions,
+            lasting: vec![Lasting::default(); schedule.faults.len()],
+            fired: [0; What::KINDS.len()],
+            healed_at: Time::ZERO,
+            events: 0,
+            asks: 0,
+            told: 0,
+            forced: 0,
+            moves: 0,
+            excused_losses: 0,
+            gaps: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_violated(&self) -> bool {
+        self.violation.is_some()
+    }
+
+    pub(crate) fn disturb_people(&mut self, zone: Zone, until: Time) {
+        if zone >= self.regions {
+            let it = &mut self.people_disturbed[zone - self.regions];
+            *it = (*it).max(until);
+        }
+    }
+}
+
+impl World {
+    /// A rule is broken; the first break ends the run.
+    pub(crate) fn violated(&mut self, rule: &'static str, say: impl FnOnce(&World) -> String) {
+        if self.observer.violation.is_some() {
+            return;
+        }
+        let what = say(self);
+        self.note(|_| format!("VIOLATION {rule}: {what}"));
+        self.observer.violation = Some(Violation { at: self.now, rule, what });
+    }
+
+    fn is_disturbed(&self, process: usize) -> bool {
+        self.processes[process].disturbed_until >= self.now
+    }
+
+    fn node_disturbed(&self, node: usize) -> bool {
+        self.is_disturbed(self.names.gateways + node)
+    }
+
+    fn people_disturbed(&self, client: usize) -> bool {
+        self.observer.people_disturbed[self.clients[client].place] >= self.now
+    }
+
+    /// Nodes with participants in `room`, as they are by truth.
+    pub(crate) fn hosts(&self, room: usize) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(move |node| {
+            let open = self.nodes[*node].shard.room(room);
+            open.is_some_and(|open| !open.members.is_empty())
+        })
+    }
+
+    // What is looked at when it happens.
+
+    /// A node has opened a room, or taken it over under another generation.
+    pub(crate) fn room_opens(&mut self, node: usize, room: usize, generation: Generation) {
+        self.trace.mix((node as u64) << 32 ^ (room as u64) << 24 ^ generation.0);
+        let others = self.hosts(room).filter(|other| *other != node).count();
+        if others > 0 {
+            self.observer.rooms[room].split_at = Some(self.now);
+        }
+    }
+
+    /// A client's join has come to media at `node`.
+    pub(crate) fn arrived(&mut self, client: usize, node: usize) {
+        self.note(|world| {
+            format!("{} is in at {}", world.clients[client].identity, world.node_ids[node])
+        });
+        let now = self.now;
+        if let Some(since) = self.clients[client].out_since.take() {
+            self.observer.gaps.push(now.since(since).as_millis() as u32);
+        }
+        let before = self.clients[client].moved.replace((now, node));
+        let Some((moved_at, old)) = before.filter(|(_, old)| *old != node) else {
+            // Back where it was is no move; its time counts on.
+            if let (Some((at, _)), Some(moved)) = (before, &mut self.clients[client].moved) {
+                moved.0 = at;
+            }
+            return;
+        };
+        self.clients[client].moves += 1;
+        self.observer.moves += 1;
+        let died = self.node_disturbed(old)
+            || self.processes[self.names.gateways + old].disturbed_until >= moved_at;
+        let room = self.clients[client].room;
+        let joined_split = self.observer.rooms[room].split_at.is_some_and(|at| at >= moved_at);
+        if now.since(moved_at) < MOVE_INTERVAL
+            && !died
+            && !joined_split
+            && self.clients[client].moves > 1
+        {
+            self.violated("moved-twice", |world| {
+                let (who, from) = (&world.clients[client].identity, &world.node_ids[old]);
+                let to = &world.node_ids[node];
+                format!(
+                    "{who} went from {from} to {to}, {:?} after its last move",
+                    now.since(moved_at)
+                )
+            });
+        }
+    }
+
+    /// A gateway tells a client to reconnect.
+    pub(crate) fn was_told(&mut self, gateway: usize, client: usize, node: usize, why: Why) {
+        self.observer.told += 1;
+        self.trace.mix((gateway as u64) << 40 ^ (client as u64) << 8 ^ why.index() as u64);
+        if why.resumes() {
+            return;
+        }
+        let room = self.clients[client].room;
+        let split = self.observer.rooms[room].split_at;
+        let excused = self.node_disturbed(node)
+            || self.is_disturbed(gateway)
+            || self.people_disturbed(client)
+            || split.is_some_and(|at| self.now.since(at) <= SPLIT_SPAN);
+        if !excused {
+            self.violated("blast", |world| {
+                let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
+                let node = &world.node_ids[node];
+                format!(
+                    "{gateway} moves {who} from {node} ({}), and nothing was wrong",
+                    why.as_str()
+                )
+            });
+        }
+    }
+
+    /// A gateway sends a client to a node.
+    pub(crate) fn goes(&mut self, gateway: usize, client: usize, node: usize) {
+        let room = self.clients[client].room;
+        let Some(home) = self.hosts(room).find(|home| *home != node) else { return };
+        let opened = self.nodes[home].shard.room(room).map_or(self.now, |open| open.opened_at);
+        let calm = self.now.since(opened) > NEWS_MAX
+            && !self.is_disturbed(gateway)
+            && !self.node_disturbed(home)
+            && !self.node_disturbed(node)
+            && self.hosts(room).count() == 1
+            && self.sends(home)
+            && self.observer.rooms[room].split_at.is_none_or(|at| self.now.since(at) > SPLIT_SPAN);
+        if calm {
+            self.violated("needless-split", |world| {
+                let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
+                let (node, home) = (&world.node_ids[node], &world.node_ids[home]);
+                format!("{gateway} sends {who} to {node}; room-{room} is at {home}, which is fine")
+            });
+        }
+    }
+
+    /// A gateway has changed its mind about a node.
+    pub(crate) fn judged(&mut self, gateway: usize, node: usize, change: &Change) {
+        self.trace.mix((gateway as u64) << 40 ^ (node as u64) << 8 ^ change.to as u64);
+        let excused = self.is_disturbed(gateway) || self.node_disturbed(node);
+        // At the heaviest loss of these worlds, five beats in a row are lost once in ten years.
+        if change.to == Health::Down && !excused {
+            self.violated("false-alarm", |world| {
+                let (gateway, node) = (&world.gateway_ids[gateway], &world.node_ids[node]);
+                format!("{gateway} gives {node} up, and nothing was wrong")
+            });
+        }
+    }
+
+    /// What a room is made as that nobody has told anything of: one of them is made by the server API.
+    pub(crate) fn first_settings(&mut self, room: usize) -> RoomSettings {
+        let truth = &mut self.observer.rooms[room];
+        if room == 0 && truth.settings.is_none() {
+            let made = RoomSettings {
+                empty_timeout_s: 300,
+                departure_timeout_s: 20,
+                max_participants: 50,
+                metadata: "made by the server API".to_owned(),
+                created_unix_ms: 1_800_000_000_000,
+                by_api: true,
+            };
+            truth.settings = Some(made.clone());
+            return made;
+        }
+        RoomSettings::default()
+    }
+
+    /// A room has ended where it was, since nobody was left in it.
+    pub(crate) fn room_ends(&mut self, room: usize) {
+        if self.nodes.iter().all(|node| node.shard.room(room).is_none()) {
+            self.observer.rooms[room].settings = None;
+            for gateway in &mut self.gateways {
+                if let Some(told) = gateway.told_settings.get_mut(room) {
+                    *told = false;
+                }
+            }
+        }
+    }
+
+    /// A gateway sends somebody to a new home, with the room's settings if it was told them.
+    pub(crate) fn check_settings(
+        &mut self,
+        gateway: usize,
+        room: usize,
+        placement: &Placement,
+        settings: Option<&RoomSettings>,
+    ) {
+        let Some(made) = &self.observer.rooms[room].settings else { return };
+        let told = self.gateways[gateway].told_settings[room];
+        if told && !placement.home && settings != Some(made) {
+            self.violated("settings", |world| {
+                let (gateway, node) = (&world.gateway_ids[gateway], &placement.node);
+                format!("{gateway} moves room-{room} to {node} without its settings")
+            });
+        }
+    }
+
+    /// A node was not run for longer than it may: nothing of before is left.
+    pub(crate) fn woken(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        // A shard that hangs does not notice anything yet.
+        if it.hung_since.is_none() && !it.shard.rooms.is_empty() {
+            self.violated("zombie", |world| {
+                format!("{} wakes up and keeps its rooms", world.node_ids[node])
+            });
+        }
+    }
+
+    /// A client has given its session up.
+    pub(crate) fn lost(&mut self, client: usize) {
+        self.note(|world| format!("{} GIVES UP", world.clients[client].identity));
+        let since = self.observer.served_since[client];
+        if since.is_some_and(|since| self.now.since(since) >= TRY_MAX) {
+            self.violated("lost-session", |world| {
+                format!("{} gave up, and could have been served", world.clients[client].identity)
+            });
+        } else {
+            self.observer.excused_losses += 1;
+        }
+    }
+
+    // What is looked at twice a second.
+
+    pub(crate) fn take_stock(&mut self) {
+        self.queue.at(self.now + STOCK_INTERVAL, crate::event::Event::Stock);
+        for room in 0..self.room_names.len() {
+            self.look_at_room(room);
+        }
+        for node in 0..self.nodes.len() {
+            self.look_at_node(node);
+        }
+        for client in 0..self.clients.len() {
+            self.look_at_client(client);
+        }
+    }
+
+    fn look_at_room(&mut self, room: usize) {
+        let sending: Vec<usize> = self.hosts(room).filter(|node| self.sends(*node)).collect();
+        let truth = &mut self.observer.rooms[room];
+        if sending.len() < 2 {
+            truth.split_since = None;
+            return;
+        }
+        truth.split_at = Some(self.now);
+        let talk = |gateway: usize| {
+            let process = &self.processes[gateway];
+            process.is_up() && sending.iter().all(|node| self.talks(gateway, *node))
+        };
+        let witnessed = (0..self.names.gateways).any(talk);
+        let now = self.now;
+        let truth = &mut self.observer.rooms[room];
+        if !witnessed {
+            truth.split_since = None;
+            return;
+        }
+        let since = *truth.split_since.get_or_insert(now);
+        if now.since(since) > CONVERGE_MAX {
+            self.violated("two-homes", |world| {
+                let homes: Vec<String> = sending
+                    .iter()
+                    .map(|node| {
+                        let open = world.nodes[*node].shard.room(room);
+                        let generation = open.map_or(0, |open| open.generation.0);
+                        format!("{} ({generation})", world.node_ids[*node])
+                    })
+                    .collect();
+                format!("room-{room} is at {} for {:?}", homes.join(" and "), now.since(since))
+            });
+        }
+    }
+
+    /// Whether a gateway and a node hear each other well, and can open connections.
+    fn talks(&self, gateway: usize, node: usize) -> bool {
+        let (a, b) = (&self.processes[gateway], self.node(node));
+        self.net.clean(self.now, a.host, b.host)
+            && b.is_up()
+            && !b.untrusted
+            && self.nodes[node].hung_since.is_none()
+    }
+
+    fn look_at_node(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        let Some(until) = it.truth_until else { return };
+        let serves = it.shard.rooms.iter().any(|open| !open.members.is_empty());
+        if serves && self.sends(node) && self.now > until {
+            self.violated("lease", |world| {
+                format!("{} sends, and no gateway has heard it for a lease", world.node_ids[node])
+            });
+        }
+        self.look_for_ghosts(node);
+    }
+
+    fn look_for_ghosts(&mut self, node: usize) {
+        if !self.node(node).is_up() || self.node_disturbed(node) {
+            return;
+        }
+        let ghost = self.nodes[node].shard.rooms.iter().flat_map(|open| &open.members).find(|m| {
+            let client = &self.clients[m.client];
+            client.media != Some((node, m.number))
+                && self.now.since(m.heard_at) > GHOST_MAX
+                && (client.is_present() || self.now.since(client.left_at) > GHOST_MAX)
+        });
+        if let Some(client) = ghost.map(|member| member.client) {
+            self.violated("ghost", |world| {
+                let (node, who) = (&world.node_ids[node], &world.clients[client].identity);
+                format!("{node} still shows {who}")
+            });
+        }
+    }
+
+    fn look_at_client(&mut self, client: usize) {
+        let now = self.now;
+        let it = &self.clients[client];
+        if !it.is_present() || it.stage == Stage::In && self.media_flows(client) {
+            self.observer.served_since[client] = None;
+            return;
+        }
+        if !self.could_be_served(client) {
+            self.observer.served_since[client] = None;
+            return;
+        }
+        let since = *self.observer.served_since[client].get_or_insert(now);
+        if now.since(since) > OUT_MAX {
+            self.violated("stuck", |world| {
+                let it = &world.clients[client];
+                format!(
+                    "{} is out for {OUT_MAX:?} ({:?}), and could be served",
+                    it.identity, it.stage
+                )
+            });
+        }
+    }
+
+    /// Whether a client would get into its call, if everybody did what they should. Whatever makes that doubtful is an excuse:
+    /// a node that some gateways hear and others do not, or that this client alone does not get through to.
+    fn could_be_served(&self, client: usize) -> bool {
+        let it = &self.clients[client];
+        let fine = |a: usize, b: usize| self.net.clean(self.now, a, b);
+        let gateways = 0..self.names.gateways;
+        let serving: Vec<usize> = gateways.filter(|g| self.gateway_serves(*g)).collect();
+        // The name's answer must lead somewhere.
+        let Some(addresses) = self.would_dial(client) else { return false };
+        let mut reached = false;
+        for gateway in addresses {
+            let process = &self.processes[gateway as usize];
+            if serving.contains(&(gateway as usize)) && fine(it.host, process.host) {
+                reached = true;
+                break;
+            }
+            let refuses = process.state == crate::process::State::Dead
+                && !process.off
+                && fine(it.host, process.host);
+            if it.sdk == Sdk::Rust && !refuses {
+                return false;
+            }
+        }
+        if !reached {
+            return false;
+        }
+        let mut candidates = 0;
+        for node in 0..self.nodes.len() {
+            let process = self.node(node);
+            let state = &self.nodes[node];
+            if !process.is_up() {
+                continue;
+            }
+            let dark =
+                serving.iter().all(|g| !self.net.connects(self.processes[*g].host, process.host));
+            if dark {
+                continue;
+            }
+            let sound = state.hung_since.is_none()
+                && !state.gray
+                && !state.overloaded
+                && !process.untrusted
+                && fine(it.host, process.host)
+                && serving.iter().all(|g| fine(self.processes[*g].host, process.host));
+            if !sound {
+                return false;
+            }
+            candidates += usize::from(!state.draining);
+        }
+        // Gateways that do not hear each other well may differ about what lives.
+        let agreed = serving.iter().all(|a| {
+            serving.iter().all(|b| a == b || fine(self.processes[*a].host, self.processes[*b].host))
+        });
+        candidates > 0 && agreed
+    }
+}

@@ -1,0 +1,149 @@
+//! What all server processes have: a life, a clock of their own, and a kernel that keeps what comes while they stand still.
+
+use std::time::Duration;
+
+use outlast_model::Time;
+
+use crate::{event::Event, network::Host};
+
+/// Most events that a frozen process's sockets keep.
+const HELD_MAX: usize = 2_000;
+
+/// A process's monotonic clock: it starts somewhere, and is a little fast or slow. Its wall clock besides, which nothing
+/// here may look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    since: Time,
+    base: Time,
+    /// Parts per million too fast.
+    ppm: i64,
+    /// How far the wall clock is off, in nanoseconds.
+    wall_off: i64,
+}
+
+impl Clock {
+    pub(crate) fn new(world: Time, base: Time, ppm: i64) -> Clock {
+        Clock { since: world, base, ppm, wall_off: 0 }
+    }
+
+    /// What the process's monotonic clock says.
+    pub(crate) fn local(&self, world: Time) -> Time {
+        let span = world.since(self.since).as_nanos() as i64;
+        Time::from_nanos(self.base.as_nanos() + (span + span / 1_000_000 * self.ppm) as u64)
+    }
+
+    /// What its wall clock says, counted from the same zero.
+    #[cfg_attr(not(test), expect(dead_code, reason = "planted faults read it; nothing else may"))]
+    pub(crate) fn wall(&self, world: Time) -> Time {
+        let local = self.local(world).as_nanos() as i64;
+        Time::from_nanos(local.saturating_add(self.wall_off).max(0) as u64)
+    }
+
+    /// The first moment at which the monotonic clock says `local` or more.
+    pub(crate) fn world(&self, local: Time) -> Time {
+        let span = local.since(self.base).as_nanos() as i128;
+        let guess = span * 1_000_000 / i128::from(1_000_000 + self.ppm);
+        let mut world = self.since + Duration::from_nanos(guess as u64);
+        while self.local(world) < local {
+            world = world
+                + Duration::from_nanos(1_000 + local.since(self.local(world)).as_nanos() as u64);
+        }
+        world
+    }
+
+    /// From now on so fast.
+    pub(crate) fn set_rate(&mut self, world: Time, ppm: i64) {
+        (self.base, self.since, self.ppm) = (self.local(world), world, ppm);
+    }
+
+    /// Sets the wall clock off.
+    pub(crate) fn jump(&mut self, seconds: i64) {
+        self.wall_off += seconds * 1_000_000_000;
+    }
+}
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    /// Stopped (SIGSTOP, a paused machine): its kernel goes on.
+    Frozen {
+        since: Time,
+    },
+    Dead,
+}
+
+/// A server process.
+pub(crate) struct Process {
+    pub(crate) host: Host,
+    pub(crate) region: usize,
+    pub(crate) state: State,
+    /// Starts so far; timers of an earlier life are void.
+    pub(crate) life: u16,
+    pub(crate) clock: Clock,
+    /// The wake-up that is planned, if any.
+    pub(crate) wake: Option<Time>,
+    pub(crate) held: Vec<Event>,
+    /// It speaks the version before: the newest fields of messages are missing, both ways.
+    pub(crate) old: bool,
+    /// The machine is without power: no reset answers for it.
+    pub(crate) off: bool,
+    /// Its certificate has run out: new connections to it fail.
+    pub(crate) untrusted: bool,
+    /// Something was done to it, or to its way to others, until then.
+    pub(crate) disturbed_until: Time,
+}
+
+impl Process {
+    pub(crate) fn new(host: Host, region: usize, clock: Clock) -> Process {
+        Process {
+            host,
+            region,
+            state: State::Dead,
+            life: 0,
+            clock,
+            wake: None,
+            held: Vec::new(),
+            old: false,
+            off: false,
+            untrusted: false,
+            disturbed_until: Time::ZERO,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// The kernel keeps `event` for a frozen process.
+    pub(crate) fn hold(&mut self, event: Event) {
+        if self.held.len() < HELD_MAX {
+            self.held.push(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_runs_at_its_rate_and_back() {
+        let start = Time::from_millis(1_000);
+        let mut clock = Clock::new(start, Time::from_millis(50_000), 10_000);
+        let later = start + Duration::from_secs(100);
+        assert_eq!(clock.local(later), Time::from_millis(151_000));
+        assert!(clock.world(Time::from_millis(151_000)).since(later) < Duration::from_micros(20));
+        clock.set_rate(later, -10_000);
+        assert_eq!(clock.local(later), Time::from_millis(151_000));
+        let slow = clock.local(later + Duration::from_secs(100));
+        assert_eq!(slow, Time::from_millis(250_000));
+        for ms in [151_000, 151_001, 200_000, 250_000] {
+            let local = Time::from_millis(ms);
+            assert!(clock.local(clock.world(local)) >= local);
+        }
+        clock.jump(-3_600);
+        assert_eq!(clock.local(later), Time::from_millis(151_000));
+        assert_eq!(clock.wall(later), Time::ZERO);
+    }
+}

@@ -1,0 +1,155 @@
+//! A node's media, at the grain of flows: which participants it serves in which rooms. What `core/node` does with packets
+//! is left out; what it does with sessions, rooms and time is as it is there.
+
+use std::time::Duration;
+
+use outlast_model::{Generation, RoomSettings, Time};
+
+use crate::event::ConnId;
+
+/// Silence of a client's ICE checks after which it is sent nothing more.
+pub(crate) const CONSENT: Duration = Duration::from_secs(10);
+/// How long it may then take to resume.
+pub(crate) const RESUME_SPAN: Duration = Duration::from_secs(5);
+/// How long a join may take to come to media.
+pub(crate) const JOIN_SPAN: Duration = Duration::from_secs(60);
+/// How long a room without participants is kept, in these worlds.
+pub(crate) const DEPARTURE_SPAN: Duration = Duration::from_secs(20);
+
+/// A participant.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Unique in the world.
+    pub(crate) number: u32,
+    pub(crate) client: usize,
+    /// Its signalling, while that is whole.
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) connected: bool,
+    pub(crate) joined_at: Time,
+    pub(crate) heard_at: Time,
+    pub(crate) lost_at: Option<Time>,
+}
+
+/// A room that is open on the shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    pub(crate) room: usize,
+    pub(crate) generation: Generation,
+    pub(crate) settings: RoomSettings,
+    pub(crate) members: Vec<Member>,
+    pub(crate) opened_at: Time,
+    pub(crate) idle_since: Option<Time>,
+}
+
+/// What came of a join at the shard.
+pub(crate) enum Entered {
+    /// It is in; the number of a participant of the same identity that it replaces, and its socket.
+    In { opened: bool, replaced: Option<Member> },
+    /// The room is here under a newer generation.
+    Stale,
+    /// The room has as many participants as it may have.
+    Full,
+}
+
+/// The shard's table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shard {
+    pub(crate) rooms: Vec<Room>,
+}
+
+impl Shard {
+    pub(crate) fn room(&self, room: usize) -> Option<&Room> {
+        self.rooms.iter().find(|open| open.room == room)
+    }
+
+    fn room_mut(&mut self, room: usize) -> Option<&mut Room> {
+        self.rooms.iter_mut().find(|open| open.room == room)
+    }
+
+    /// A fresh join. A room that is not here is opened with `settings`.
+    pub(crate) fn enter(
+        &mut self,
+        now: Time,
+        (room, generation): (usize, Generation),
+        settings: RoomSettings,
+        member: Member,
+    ) -> Entered {
+        let mut opened = false;
+        if self.room(room).is_none() {
+            let idle_since = Some(now);
+            self.rooms.push(Room {
+                room,
+                generation,
+                settings,
+                members: Vec::new(),
+                opened_at: now,
+                idle_since,
+            });
+            // Walked in the order of names, as the real table is.
+            self.rooms.sort_by_key(|open| open.room);
+            opened = true;
+        }
+        let open = self.room_mut(room).expect("it is open now");
+        if generation < open.generation {
+            return Entered::Stale;
+        }
+        opened |= generation > open.generation;
+        open.generation = generation;
+        let same = open.members.iter().position(|other| other.client == member.client);
+        let replaced = same.map(|at| open.members.remove(at));
+        let limit = open.settings.max_participants as usize;
+        if limit > 0 && open.members.len() >= limit {
+            return Entered::Full;
+        }
+        open.idle_since = None;
+        open.members.push(member);
+        Entered::In { opened, replaced }
+    }
+
+    /// The participant of `client` in `room`, which may be resumed.
+    pub(crate) fn member_of(&mut self, room: usize, client: usize) -> Option<&mut Member> {
+        self.room_mut(room)?.members.iter_mut().find(|member| member.client == client)
+    }
+
+    /// The participant of this number.
+    pub(crate) fn member(&mut self, number: u32) -> Option<&mut Member> {
+        self.rooms.iter_mut().flat_map(|room| &mut room.members).find(|m| m.number == number)
+    }
+
+    /// The same, to look at.
+    pub(crate) fn has_member(&self, number: u32) -> bool {
+        self.rooms.iter().flat_map(|room| &room.members).any(|member| member.number == number)
+    }
+
+    /// The participant whose signalling this is.
+    pub(crate) fn member_at(&mut self, conn: ConnId) -> Option<&mut Member> {
+        self.rooms.iter_mut().flat_map(|room| &mut room.members).find(|m| m.conn == Some(conn))
+    }
+
+    /// Takes participants away for whom `gone` holds; they are returned.
+    pub(crate) fn remove(
+        &mut self,
+        now: Time,
+        mut gone: impl FnMut(usize, &Member) -> bool,
+    ) -> Vec<Member> {
+        let mut removed = Vec::new();
+        for room in &mut self.rooms {
+            let number = room.room;
+            let before = removed.len();
+            removed.extend(room.members.extract_if(.., |member| gone(number, member)));
+            if removed.len() > before && room.members.is_empty() {
+                room.idle_since = Some(now);
+            }
+        }
+        removed
+    }
+
+    /// Takes rooms away for which `gone` holds; they are returned.
+    pub(crate) fn close(&mut self, mut gone: impl FnMut(&Room) -> bool) -> Vec<Room> {
+        self.rooms.extract_if(.., |room| gone(room)).collect()
+    }
+
+    pub(crate) fn participants(&self) -> usize {
+        self.rooms.iter().map(|room| room.members.len()).sum()
+    }
+}

@@ -1,0 +1,70 @@
+//! Scenarios that are kept, and what must hold of the simulator itself.
+
+use crate::{draw, run::run, schedule::Schedule, world::Knobs};
+
+#[test]
+fn one_seed_is_one_run_and_another_is_another() {
+    for seed in [1, 2, 3] {
+        let [first, second] = [(); 2].map(|()| run(draw::schedule(seed), Knobs::default()));
+        assert_eq!(first, second);
+        assert_ne!(first.hash, run(draw::schedule(seed + 100), Knobs::default()).hash);
+    }
+}
+
+#[test]
+fn without_failover_a_sweep_fails() {
+    let knobs = Knobs { no_failover: true };
+    let failures = (0..40).filter(|seed| run(draw::schedule(*seed), knobs).violation.is_some());
+    assert!(failures.count() >= 10);
+}
+
+/// Every file in `scenarios/`, by its name.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            let text = include_str!(concat!("../scenarios/", stringify!($name), ".toml"));
+            let schedule = Schedule::read(text).expect("a scenario");
+            let outcome = run(schedule, Knobs::default());
+            assert_eq!(outcome.violation, None);
+        }
+    )*};
+}
+
+scenarios! {
+    node_dies,
+    zombie_returns,
+    region_goes_dark,
+    region_alone_then_merges,
+    one_way,
+    gateway_dies,
+    directory_away_and_wiped,
+    drain_and_upgrade,
+    flapping_region,
+    wall_clocks_jump,
+    certificate_and_names,
+    gray_node,
+}
+
+/// Seeds that once failed, by what they found.
+macro_rules! found {
+    ($($name:ident: $seed:literal),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            assert_eq!(run(draw::schedule($seed), Knobs::default()).violation, None);
+        }
+    )*};
+}
+
+found! {
+    a_loser_s_end_deleted_the_winner_s_record: 25,
+    a_claim_that_came_to_nothing_stayed_in_the_directory: 29,
+    a_gateway_without_a_directory_placed_in_its_own_region: 145,
+    a_second_node_was_asked_under_the_same_generation: 619,
+    two_gateways_moved_a_room_twice: 168,
+    two_lost_echoes_were_a_dead_node: 794,
+    a_restarted_gateway_did_not_get_past_a_tombstone: 923,
+    losers_were_not_steered_when_the_winner_was_back: 565,
+    an_old_claim_was_resolved_over_a_living_home: 116,
+    a_claimant_died_before_it_looked_again: 13,
+}
