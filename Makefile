@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench sim
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -32,6 +32,11 @@ lint: ## formatting, clippy, dependencies, house rules, types of the page
 	cargo run --locked --quiet -p xtask -- tidy
 	scripts/deny
 	cd web && npx --no-install tsc --noEmit
+
+sim: ## seeded schedules of failures against the real gateway and node machines; SEEDS=0..20000
+	scripts/need-debian build
+	cargo build --locked --release -p outlast-sim
+	target/release/outlast-sim sweep --seeds $(or $(SEEDS),0..20000)
 
 bench: ## packets, joins and memory a subscriber, beside the machine's floor
 	scripts/need-debian build

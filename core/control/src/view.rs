@@ -224,12 +224,14 @@ impl View {
         self.kept.expire(now);
     }
 
-    /// What `node` hosted as `room` is over, and with it every older life of the room: a node that is down cannot say
-    /// that its own is, and would keep the room in a home that nobody reaches.
+    /// What `node` hosted as `room` is over, and with it every older life of the room at a node that is down: it cannot say
+    /// that its own is over, and would keep the room in a home that nobody reaches. One that lives speaks for itself.
     fn end(&mut self, now: Time, node: &NodeId, room: &RoomName) {
         let Some(ended) = self.unhost(node, room) else { return };
         self.ended.insert(now, room, ended);
-        let older = self.hosts(room).iter().filter(|home| home.generation < ended);
+        let gone = |node| self.nodes.get(node).is_none_or(|node| node.health == Health::Down);
+        let older = self.hosts(room).iter();
+        let older = older.filter(|home| home.generation < ended && gone(&home.node));
         for home in older.cloned().collect::<Vec<_>>() {
             self.unhost(&home.node, room);
         }

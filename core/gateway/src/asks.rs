@@ -21,8 +21,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const HOME_PAUSE: Duration = Duration::from_millis(200);
 /// How often a room's home may refuse a client before it hears of it.
 const HOME_REFUSALS_MAX: u32 = 4;
-/// Least time after which a client that was not placed may try again; as much again is jitter.
-const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
+/// Least time after which a client that was not placed may try again.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Jitter on top of it. It reaches clients in whole seconds.
+const RETRY_AFTER_JITTER: Duration = Duration::from_secs(3);
 
 /// One client that wants in.
 #[derive(Clone, Debug)]
@@ -335,7 +337,7 @@ impl Role {
     }
 
     fn say_unplaced(&mut self, ask: AskId, why: Unplaced, out: &mut Vec<Output>) {
-        let retry_after = RETRY_AFTER_MIN + self.jitter.within(RETRY_AFTER_MIN);
+        let retry_after = RETRY_AFTER_MIN + self.jitter.within(RETRY_AFTER_JITTER);
         out.push(Output::Unplaced { ask, why, retry_after });
     }
 }

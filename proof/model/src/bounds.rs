@@ -22,6 +22,8 @@ pub enum Trouble {
     Outage,
     /// The directory forgets everything.
     Wipe,
+    /// A gateway moves a room whose home is well: a drain, a false alarm, a home that does not deliver.
+    Move,
     /// A client hangs up, and comes again later.
     Leave,
     /// A join reaches a node's shard when its client has given up, perhaps when the room has just been closed.
@@ -30,12 +32,13 @@ pub enum Trouble {
 
 impl Trouble {
     /// Every kind.
-    pub const ALL: [Trouble; 7] = [
+    pub const ALL: [Trouble; 8] = [
         Trouble::Crash,
         Trouble::Freeze,
         Trouble::Cut,
         Trouble::Outage,
         Trouble::Wipe,
+        Trouble::Move,
         Trouble::Leave,
         Trouble::Stray,
     ];
@@ -61,6 +64,13 @@ impl Budget {
     pub fn and(mut self, faults: u8, kind: Trouble) -> Budget {
         self.faults += faults;
         self.of[kind as usize] += faults;
+        self
+    }
+
+    /// No more in all, but as many of them as there may be can be of this kind.
+    #[must_use]
+    pub fn or(mut self, kind: Trouble) -> Budget {
+        self.of[kind as usize] = self.faults;
         self
     }
 
@@ -127,6 +137,8 @@ pub struct Rules {
     pub raise: bool,
     /// Which of two homes of one generation counts.
     pub tie: Tie,
+    /// That home gets the next generation, without the directory: by a steer, which names it to the loser as well.
+    pub lift: bool,
 }
 
 impl Rules {
@@ -141,5 +153,6 @@ impl Rules {
         merge: true,
         raise: true,
         tie: Tie::Node,
+        lift: true,
     };
 }

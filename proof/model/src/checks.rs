@@ -29,27 +29,18 @@ pub struct Broken {
     pub violates: &'static [&'static str],
 }
 
+/// The troubles of machines; the others are of people.
+const STORM: [Trouble; 4] = [Trouble::Freeze, Trouble::Cut, Trouble::Outage, Trouble::Wipe];
+
 /// All checks, the quick ones first.
 pub const CHECKS: &[Check] = &[
     Check {
         name: "crashes",
-        says: "2 rooms, 2 crashes",
+        says: "2 rooms, 2 crashes; 4 placements each",
         quick: true,
-        bounds: || bounds(2, 4, Budget::any(2, &[Trouble::Crash])),
+        bounds: || bounds(2, 4, crashes()),
     },
     Check { name: "two", says: "1 room, any 2 troubles", quick: true, bounds: broken_bounds },
-    Check {
-        name: "freezes",
-        says: "2 rooms, 2 crashes and 2 freezes",
-        quick: false,
-        bounds: || bounds(2, 3, Budget::any(2, &[Trouble::Crash]).and(2, Trouble::Freeze)),
-    },
-    Check {
-        name: "one",
-        says: "2 rooms, any 1 trouble",
-        quick: false,
-        bounds: || bounds(2, 3, Budget::any(1, &Trouble::ALL)),
-    },
     Check {
         name: "three",
         says: "1 room, any 3 troubles",
@@ -61,6 +52,36 @@ pub const CHECKS: &[Check] = &[
         says: "1 room, any 2 troubles, 4 placements",
         quick: false,
         bounds: || bounds(1, 4, Budget::any(2, &Trouble::ALL)),
+    },
+    Check {
+        name: "storm",
+        says: "1 room, 2 crashes and 1 each of freeze, partition, outage, wipe; 2 placements",
+        quick: false,
+        bounds: || bounds(1, 2, STORM.iter().fold(crashes(), |all, kind| all.and(1, *kind))),
+    },
+    Check {
+        name: "pairs",
+        says: "2 rooms, any 2 of crash, freeze, partition, outage, wipe; 2 placements each",
+        quick: false,
+        bounds: || bounds(2, 2, STORM.iter().fold(crashes(), |all, kind| all.or(*kind))),
+    },
+    Check {
+        name: "split",
+        says: "2 rooms, 2 crashes and 1 partition; 2 placements each",
+        quick: false,
+        bounds: || bounds(2, 2, crashes().and(1, Trouble::Cut)),
+    },
+    Check {
+        name: "one",
+        says: "2 rooms, any 1 trouble",
+        quick: false,
+        bounds: || bounds(2, 3, Budget::any(1, &Trouble::ALL)),
+    },
+    Check {
+        name: "frozen",
+        says: "2 rooms, 2 crashes and 1 freeze; 4 placements each",
+        quick: false,
+        bounds: || bounds(2, 4, crashes().and(1, Trouble::Freeze)),
     },
 ];
 
@@ -127,6 +148,10 @@ impl Broken {
 
 fn broken_bounds() -> Bounds {
     bounds(1, 3, Budget::any(2, &Trouble::ALL))
+}
+
+fn crashes() -> Budget {
+    Budget::any(2, &[Trouble::Crash])
 }
 
 fn bounds(rooms: usize, placements: u8, budget: Budget) -> Bounds {

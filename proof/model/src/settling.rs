@@ -201,11 +201,20 @@ fn announce(rules: Rules, room: &Room, (home, serving): (u8, u8), push: &mut imp
     push(after);
 }
 
-/// Every other node that serves the room is steered, or its clients are told one by one by their own gateways.
+/// Every other node that serves the room is steered, or its clients are told one by one by their own gateways. Of a tie
+/// the home hears as well that it has the next generation now.
 fn merge(rules: Rules, room: &Room, (home, serving): (u8, u8), push: &mut impl FnMut(Room)) {
-    for (node, _) in room.serving().filter(|(node, _)| *node != home) {
+    let losers = || room.serving().filter(|(node, _)| *node != home);
+    let tie = losers().any(|(_, generation)| generation == serving);
+    let generation = if tie && rules.lift { serving + 1 } else { serving };
+    if generation > serving {
         let mut after = *room;
-        if after.steer(rules, node, serving) {
+        after.held[usize::from(home)].open(generation);
+        push(after);
+    }
+    for (node, _) in losers() {
+        let mut after = *room;
+        if after.steer(rules, node, generation) {
             push(after);
         }
     }

@@ -67,6 +67,27 @@ pub enum Step {
         /// Under which generation.
         generation: u8,
     },
+    /// A gateway moves the room from a home that is well, with the directory if that can be reached.
+    Move {
+        /// Where to.
+        node: u8,
+        /// Under which generation.
+        generation: u8,
+    },
+    /// A gateway that knows of two homes of one generation gives the next one to that which counts.
+    Lift {
+        /// Which.
+        node: u8,
+        /// What it gets.
+        generation: u8,
+    },
+    /// A home hears from a gateway that it has a higher generation.
+    Adopt {
+        /// Which.
+        node: u8,
+        /// What it has.
+        generation: u8,
+    },
     /// A gateway tells the directory of a placement.
     Announce {
         /// Whose.
@@ -129,8 +150,12 @@ pub(crate) fn actions(bounds: &Bounds, rules: Rules, state: &State, out: &mut Ve
         let mut push = |step| out.push(Action::Of(at, step));
         claims(bounds, &state.world, room, &mut push);
         placements_alone(bounds, &state.world, room, &mut push);
+        moves(bounds, &state.world, room, &mut push);
         arrivals(&state.world, room, &mut push);
         departures(rules, &state.world, room, &mut push);
+        if rules.lift {
+            lifts(&state.world, room, &mut push);
+        }
     }
 }
 
@@ -235,6 +260,22 @@ fn placements_alone(bounds: &Bounds, world: &World, room: &Room, push: &mut impl
     }
 }
 
+fn moves(bounds: &Bounds, world: &World, room: &Room, push: &mut impl FnMut(Step)) {
+    let highest = (room.issued.highest() + 1).min(bounds.placements);
+    let homeless = world.directory && room.record.holder().is_none();
+    if !world.left.allows(Trouble::Move) || homeless {
+        return;
+    }
+    let known = if world.directory { room.record.generation } else { 1 };
+    let outside = |region: &u8| !world.is_cut_off(*region);
+    for node in World::nodes() {
+        if World::nodes().filter(outside).any(|region| world.answers(region, node)) {
+            let higher = known + 1..=highest;
+            higher.for_each(|generation| push(Step::Move { node, generation }));
+        }
+    }
+}
+
 fn arrivals(world: &World, room: &Room, push: &mut impl FnMut(Step)) {
     for (node, generation) in room.issued.iter() {
         for client in wanting(world, room).filter(|client| world.answers(*client, node)) {
@@ -266,6 +307,21 @@ fn departures(rules: Rules, world: &World, room: &Room, push: &mut impl FnMut(St
         if world.is_heard(node) {
             let rivals = rivals(rules, room, node);
             rivals.for_each(|generation| push(Step::Steer { node, generation }));
+        }
+    }
+}
+
+/// What follows from two homes of one generation, apart from the loser's steer.
+fn lifts(world: &World, room: &Room, push: &mut impl FnMut(Step)) {
+    let issued = room.issued;
+    for (node, generation) in issued.iter() {
+        let mut others = issued.iter().filter(|other| other.1 == generation);
+        if others.any(|other| other.0 > node) {
+            push(Step::Lift { node, generation: generation + 1 });
+        }
+        let serving = room.held[usize::from(node)].serving;
+        if serving > 0 && generation > serving && world.is_heard(node) {
+            push(Step::Adopt { node, generation });
         }
     }
 }
@@ -377,12 +433,23 @@ fn take(rules: Rules, world: &mut World, room: &mut Room, step: Step) {
                 room.removed_newer |= known > expected;
             }
         }
+        Step::Move { node, generation } => {
+            world.left.spend(Trouble::Move);
+            if !world.directory {
+                room.issued.insert(node, generation);
+            } else if room.record.replace(rules, known, node, generation) {
+                confirm(room, node, generation);
+            }
+        }
         Step::End { generation } => {
             let held = room.record.holder().is_some();
             room.record.end(rules, generation);
             room.removed_newer |= held && room.record.holder().is_none() && known > generation;
         }
-        Step::PlaceAlone { node, generation } => room.issued.insert(node, generation),
+        Step::PlaceAlone { node, generation } | Step::Lift { node, generation } => {
+            room.issued.insert(node, generation);
+        }
+        Step::Adopt { node, generation } => room.held[usize::from(node)].open(generation),
         Step::Join { client, node, generation } => {
             let held = &mut room.held[usize::from(node)];
             if held.admits(rules, generation) {

@@ -103,6 +103,7 @@ enum Move {
     Arrive(u8),
     Close,
     Steer(u8),
+    Adopt(u8),
     StandStill,
     Lapse,
     Renew,
@@ -185,6 +186,13 @@ impl Twins {
                 self.put(Input::Steer(Steer { room: name, generation, node }));
                 self.room.steer(Rules::ALL, 0, life);
             }
+            Move::Adopt(life) if held.serving > 0 => {
+                let (generation, node) = (generation(life), node(0));
+                self.put(Input::Steer(Steer { room: name, generation, node }));
+                if life > held.serving {
+                    self.held().open(life);
+                }
+            }
             Move::StandStill => {
                 let pause = Duration::from_secs(2);
                 self.now = self.now + pause;
@@ -197,7 +205,7 @@ impl Twins {
                 self.run_out();
             }
             Move::Renew if self.over => self.renew(),
-            Move::Arrive(_) | Move::Close | Move::Steer(_) | Move::Renew => {}
+            Move::Arrive(_) | Move::Close | Move::Steer(_) | Move::Adopt(_) | Move::Renew => {}
         }
         if !self.over {
             self.renew();
@@ -228,7 +236,8 @@ impl Twins {
 fn the_node_decides_as_tenure_does() {
     let mut steps = vec![Move::Close, Move::StandStill, Move::Lapse, Move::Renew];
     for life in GENERATIONS {
-        steps.extend([Move::Join(life), Move::Arrive(life), Move::Steer(life)]);
+        let moves = [Move::Join, Move::Arrive, Move::Steer, Move::Adopt];
+        steps.extend(moves.map(|step| step(life)));
     }
     Twins::new().walk(&steps, 5);
 }

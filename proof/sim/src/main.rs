@@ -19,6 +19,7 @@ mod packet;
 mod process;
 mod retry;
 mod run;
+mod scale;
 mod schedule;
 mod shard;
 mod shrink;
@@ -62,6 +63,8 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Loses a region of a very large world, and counts what that costs.
+    Scale(scale::Scale),
     /// Prints the schedule of a seed as a scenario.
     Show {
         #[command(flatten)]
@@ -132,6 +135,10 @@ fn main() -> anyhow::Result<ExitCode> {
                     .with_context(|| format!("writing {}", path.display()))?,
                 None => print!("{}", shrunk.write()),
             }
+            false
+        }
+        Command::Scale(scale) => {
+            scale.run();
             false
         }
         Command::Show { which } => {

@@ -137,6 +137,11 @@ impl World {
                     let room = self.room_number(room);
                     self.gateways[gateway].told_settings[room] = settings.by_api;
                 }
+                if let RoomFrame::Closed { room, lost: false, .. } = &*frame {
+                    // As far as this gateway can know the room is over, and its settings with it.
+                    let room = self.room_number(room);
+                    self.gateways[gateway].told_settings[room] = false;
+                }
                 let event = StreamEvent::Frame(*frame);
                 self.gateway(gateway, Input::Stream { node: id, event });
             }

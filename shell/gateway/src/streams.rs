@@ -28,9 +28,10 @@ use crate::{config::NodePeer, reach::is_refused, refusal::jitter, role_loop::Rol
 const BACKOFF_MIN_MS: u32 = 100;
 const BACKOFF_MAX_MS: u32 = 1_000;
 /// Span between two pings on an idle stream.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
-/// Silence after which the stream is opened anew: a connection may be dead at one end only.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// Silence after which the stream is opened anew: a connection may be dead at one end only. After a cut, TCP repeats what was
+/// lost as late as the cut was long; two homes of a room must meet sooner than that.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Most steers that wait for one node. More: the stream begins anew, the node names all its rooms, and is steered by that.
 const STEERS_MAX: usize = 4_096;

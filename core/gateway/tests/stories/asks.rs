@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use outlast_control::{Policy, rank};
-use outlast_gateway_core::{
-    ASKS_MAX, AskId, Goal, Input, NodeRefusal, Output, REACH_MAX, StreamEvent, Unplaced,
-};
+use outlast_gateway_core::{ASKS_MAX, Goal, NodeRefusal, Output, REACH_MAX, StreamEvent, Unplaced};
 use outlast_model::Generation;
 
 use crate::world::{Setup, World};
@@ -145,7 +143,7 @@ fn nobody_waits_longer_than_the_budget() {
     world.run(5_000);
     assert!(unplaced_after(&world, began).unwrap() <= REACH_MAX.as_millis() - 1_000);
     let (left, gone) = (world.join("b"), world.join("b"));
-    world.handle(Input::Withdrawn { ask: AskId(gone) });
+    world.withdraw(gone);
     world.admit(left, "b");
     world.said.clear();
     world.run(5_000);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use outlast_directory::{CallId, Failure, InstanceId, Placed, PlacementId, Record, Reply, Table};
-use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Session, StreamEvent};
+use outlast_gateway_core::{Goal, Input, NodeRefusal, Session, StreamEvent};
 use outlast_model::{Epoch, Generation, RoomSettings, SessionId};
 use outlast_wire::{Beat, RoomFrame};
 use proptest::prelude::*;
@@ -128,7 +128,7 @@ fn client(world: &mut World, step: Step) {
             world.refuse(ask, why);
         }
         Step::Unreached(ask, refused) => world.unreached(ask, refused),
-        Step::Withdrawn(ask) => world.handle(Input::Withdrawn { ask: AskId(ask) }),
+        Step::Withdrawn(ask) => world.withdraw(ask),
         Step::Admitted(ask) => {
             if let Some(of) = world.room_of(ask).filter(|_| world.went(ask).is_some()) {
                 world.close(ask);

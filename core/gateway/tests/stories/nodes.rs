@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use outlast_gateway_core::{Gone, Health, Input, Located, Output, Session, StreamEvent, Why};
+use outlast_gateway_core::{
+    Goal, Gone, Health, Input, Located, Output, Session, StreamEvent, Unplaced, Why,
+};
 use outlast_model::{BEAT_INTERVAL, Epoch, Generation, SessionId, Time};
 use outlast_wire::{Beat, RoomFrame};
 
@@ -342,7 +344,7 @@ fn after_a_start_the_view_settles_when_the_living_have_named_their_rooms() {
     let mut world = World::unheard(&setup, start);
     assert!(!world.role.settled(start));
     assert!(world.role.settled(start + Duration::from_secs(2)));
-    let (asked, other) = (world.join("r"), world.ask("s", outlast_gateway_core::Goal::Resume));
+    let (asked, other) = (world.join("r"), world.ask("s", Goal::Resume));
     world.stream("eu-1", StreamEvent::Connected);
     world.hosts("eu-1", "r", 3);
     world.run(10);
@@ -350,11 +352,12 @@ fn after_a_start_the_view_settles_when_the_living_have_named_their_rooms() {
     assert!(!world.role.settled(world.now));
     world.run(400);
     assert_eq!(world.went(asked), None, "somebody else may have it");
+    assert_eq!(world.unplaced(other), None);
     world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
     assert!(world.role.settled(world.now));
     world.run(50);
     assert_eq!(world.went(asked), Some(("eu-1", 3, true)));
-    assert_eq!(world.unplaced(other), Some(outlast_gateway_core::Unplaced::Gone));
+    assert_eq!(world.unplaced(other), Some(Unplaced::Gone));
     // Beats that no tick has passed through say nothing of the shards.
     world.silence("eu-1");
     for n in 1..=6 {
@@ -377,7 +380,7 @@ fn a_gateway_that_stops_tells_everybody_at_its_pace_and_lets_nobody_in() {
     let stop = world.now;
     world.handle(Input::Drain);
     let late = world.join("room 000");
-    assert_eq!(world.unplaced(late), Some(outlast_gateway_core::Unplaced::Shed));
+    assert_eq!(world.unplaced(late), Some(Unplaced::Shed));
     world.run(300);
     let first = world.told(stop);
     let rooms: Vec<u64> = first.iter().map(|(_, session, _)| session % 100).collect();
@@ -402,7 +405,7 @@ fn a_gateway_that_stops_tells_everybody_at_its_pace_and_lets_nobody_in() {
     };
     assert_eq!(drained(&world), 0, "somebody is on the way");
     world.open(2_000, "room 000", "eu-1", 1);
-    world.handle(Input::Withdrawn { ask: outlast_gateway_core::AskId(waits) });
+    world.withdraw(waits);
     world.run(100);
     world.handle(Input::Closed { session: SessionId(2_000) });
     world.run(1_000);

@@ -171,9 +171,15 @@ fn settings_go_with_a_room_that_moves_and_not_with_one_that_was_deleted() {
         said.unwrap().map(|settings| settings.max_participants)
     };
     let mut world = World::new(&Setup::default());
-    for room in ["a", "b", "c"] {
+    for room in ["a", "b", "c", "d", "e"] {
         world.hosts_with("eu-1", room, 1, Some(settings.clone()));
     }
+    // A room that is over leaves nothing behind; one that its node has lost goes on elsewhere.
+    world.closes("eu-1", "d", 1);
+    world.loses("eu-1", "e", 1);
+    world.run(6_000);
+    let (over, lost) = (world.join("d"), world.join("e"));
+    assert_eq!((carried(&world, over), carried(&world, lost)), (None, Some(7)));
     let at_home = world.join("a");
     assert_eq!(carried(&world, at_home), None, "its home knows");
     world.silence("eu-1");

@@ -22,7 +22,7 @@ use outlast_wire::{Beat, Echoed, Outlook, RoomFrame, Steer};
 pub(crate) const SELF: &str = "eu-g1";
 /// Its start.
 pub(crate) const EPOCH: Epoch = Epoch(7);
-/// One way, to nodes and gateways.
+/// One way, to gateways, and to nodes unless they say otherwise.
 const LATENCY: Duration = Duration::from_millis(15);
 /// What the directory's keys are made with.
 const SECRET: [u8; 16] = [3; 16];
@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) hears: bool,
     pub(crate) draining: bool,
     pub(crate) full: bool,
+    /// One way.
+    pub(crate) latency: Duration,
     /// The stamp of the last echo that reached it in this life.
     echoed: Option<Time>,
 }
@@ -155,6 +157,7 @@ impl World {
             hears: true,
             draining: false,
             full: false,
+            latency: LATENCY,
             echoed: None,
         });
         let others = setup.gateways.iter().enumerate().map(|(n, id)| Other {
@@ -241,7 +244,7 @@ impl World {
             Output::Unplaced { ask, why, retry_after } => {
                 assert!(self.waiting.remove(&ask.0).is_some(), "{ask:?} had ended");
                 self.went.insert(ask.0, Err(*why));
-                assert!((500..=1_000).contains(&retry_after.as_millis()), "{retry_after:?}");
+                assert!((1_000..=4_000).contains(&retry_after.as_millis()), "{retry_after:?}");
             }
             Output::Tell { session, .. } => {
                 assert!(self.open.contains(&session.0), "{session:?} is not there");
@@ -328,7 +331,7 @@ impl World {
         let echoed = node.echoed.map(|stamp| Echoed {
             epoch: EPOCH,
             stamp: stamp.as_nanos(),
-            held: due.since(stamp + LATENCY * 2),
+            held: due.since(stamp + node.latency * 2),
         });
         let (draining, full) = (node.draining, node.full);
         let beat = Beat { ticked: true, draining, full, echoed, ..Beat::default() };
@@ -410,11 +413,15 @@ impl World {
     }
 
     pub(crate) fn closes(&mut self, node: &str, room: &str, generation: u64) {
-        let frame = RoomFrame::Closed {
-            room: room.into(),
-            generation: Generation(generation),
-            lost: false,
-        };
+        let (room, generation) = (room.into(), Generation(generation));
+        let frame = RoomFrame::Closed { room, generation, lost: false };
+        self.stream(node, StreamEvent::Frame(frame));
+    }
+
+    /// `node` gives the room up because of its lease, or for a newer home.
+    pub(crate) fn loses(&mut self, node: &str, room: &str, generation: u64) {
+        let (room, generation) = (room.into(), Generation(generation));
+        let frame = RoomFrame::Closed { room, generation, lost: true };
         self.stream(node, StreamEvent::Frame(frame));
     }
 
@@ -477,8 +484,12 @@ impl World {
     pub(crate) fn place(&mut self, room: &str) -> Option<(String, u64, bool)> {
         let ask = self.join(room);
         let went = self.went(ask).map(|(node, generation, home)| (node.into(), generation, home));
-        self.handle(Input::Withdrawn { ask: AskId(ask) });
+        self.withdraw(ask);
         went
+    }
+
+    pub(crate) fn withdraw(&mut self, ask: u64) {
+        self.handle(Input::Withdrawn { ask: AskId(ask) });
     }
 
     pub(crate) fn refuse(&mut self, ask: u64, why: NodeRefusal) {
