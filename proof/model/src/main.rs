@@ -38,7 +38,7 @@ fn run(check: &Check) -> bool {
     let checker = model.checker().threads(threads());
     let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
     println!(
-        "{:<8} {}: {} states, {} steps, longest schedule {}, {:.0} s",
+        "{:<8} {}: {} states, {} steps, walked {} deep, {:.0} s",
         check.name,
         check.says,
         checker.unique_state_count(),
