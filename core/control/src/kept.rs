@@ -40,6 +40,11 @@ impl Kept {
         self.rooms.get(room).map(|setting| &setting.settings)
     }
 
+    /// Whether what is kept of `room` was said under `generation` or a later one.
+    pub(crate) fn is_of(&self, room: &RoomName, generation: Generation) -> bool {
+        self.rooms.get(room).is_some_and(|setting| setting.generation >= generation)
+    }
+
     /// Keeps what `room` is set to under `generation`, while it has a home or for [`ENDED_KEPT`] without one. Returns
     /// whether it did: not when a later generation has spoken, nor when there are too many and all have homes.
     pub(crate) fn set(

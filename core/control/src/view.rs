@@ -9,7 +9,7 @@ use std::{
 use outlast_model::{Generation, NodeId, RegionName, RoomName, RoomSettings, Time};
 
 use crate::{
-    CLOSED_KEPT, ENDED_KEPT, Health, Home,
+    CLOSED_KEPT, ENDED_KEPT, Health, Home, Placement,
     ended::Ended,
     homes::Homes,
     kept::Kept,
@@ -190,6 +190,17 @@ impl View {
     /// away ([`CLOSED_KEPT`](crate::CLOSED_KEPT) after a healthy home has closed it).
     pub fn settings(&self, room: &RoomName) -> Option<&Arc<RoomSettings>> {
         self.kept.get(room)
+    }
+
+    /// What whoever sends somebody to `placement` is to tell its node of the room's settings: nothing to a home that has
+    /// named its own. A home that has named none was opened by somebody who did not know of them.
+    pub fn settings_for(
+        &self,
+        room: &RoomName,
+        placement: &Placement,
+    ) -> Option<&Arc<RoomSettings>> {
+        let knows = placement.home && self.kept.is_of(room, placement.generation);
+        self.kept.get(room).filter(|_| !knows)
     }
 
     /// `room` is set to this under `generation`. Returns whether that is kept: not when a later generation has spoken,

@@ -174,7 +174,7 @@ impl Role {
     pub(crate) fn go(&mut self, id: AskId, placement: Placement, out: &mut Vec<Output>) {
         let Some(ask) = self.asks.asks.get(&id) else { return };
         let draining = self.view.node(&placement.node).is_some_and(|node| node.draining);
-        let settings = self.view.settings(&ask.room).filter(|_| !placement.home).cloned();
+        let settings = self.view.settings_for(&ask.room, &placement).cloned();
         let Placement { node, generation, home } = placement.clone();
         let same = State::Going { node, generation, home };
         if ask.state == same {

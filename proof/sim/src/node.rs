@@ -354,7 +354,7 @@ impl World {
             lost_at: None,
         };
         let settings = enter.settings.as_deref().cloned();
-        let settings = settings.unwrap_or_else(|| self.first_settings(room));
+        let settings = settings.or_else(|| self.first_settings(room));
         let at = (room, enter.generation);
         let it = &mut self.nodes[node];
         match it.shard.enter(self.now, at, settings, member) {
@@ -397,7 +397,7 @@ impl World {
         });
         self.room_opens(node, room, generation);
         let room = self.room_names[room].clone();
-        self.tenure(node, Input::Opened { room, generation, settings: Some(settings) });
+        self.tenure(node, Input::Opened { room, generation, settings });
     }
 
     fn shard_resumes(&mut self, node: usize, conn: ConnId, enter: &Enter) {

@@ -251,7 +251,7 @@ impl World {
     }
 
     /// What a room is made as that nobody has told anything of: one of them is made by the server API.
-    pub(crate) fn first_settings(&mut self, room: usize) -> RoomSettings {
+    pub(crate) fn first_settings(&mut self, room: usize) -> Option<RoomSettings> {
         let truth = &mut self.observer.rooms[room];
         if room == 0 && truth.settings.is_none() {
             let made = RoomSettings {
@@ -263,9 +263,9 @@ impl World {
                 by_api: true,
             };
             truth.settings = Some(made.clone());
-            return made;
+            return Some(made);
         }
-        RoomSettings::default()
+        None
     }
 
     /// A room has ended where it was, since nobody was left in it.

@@ -35,7 +35,7 @@ pub(crate) struct Member {
 pub(crate) struct Room {
     pub(crate) room: usize,
     pub(crate) generation: Generation,
-    pub(crate) settings: RoomSettings,
+    pub(crate) settings: Option<RoomSettings>,
     pub(crate) members: Vec<Member>,
     pub(crate) opened_at: Time,
     pub(crate) idle_since: Option<Time>,
@@ -66,12 +66,12 @@ impl Shard {
         self.rooms.iter_mut().find(|open| open.room == room)
     }
 
-    /// A fresh join. A room that is not here is opened with `settings`.
+    /// A fresh join. A room that is not here is opened with `settings`, and one that has none gets them.
     pub(crate) fn enter(
         &mut self,
         now: Time,
         (room, generation): (usize, Generation),
-        settings: RoomSettings,
+        settings: Option<RoomSettings>,
         member: Member,
     ) -> Entered {
         let mut opened = false;
@@ -80,7 +80,7 @@ impl Shard {
             self.rooms.push(Room {
                 room,
                 generation,
-                settings,
+                settings: settings.clone(),
                 members: Vec::new(),
                 opened_at: now,
                 idle_since,
@@ -93,11 +93,12 @@ impl Shard {
         if generation < open.generation {
             return Entered::Stale;
         }
-        opened |= generation > open.generation;
+        opened |= generation > open.generation || open.settings.is_none() && settings.is_some();
         open.generation = generation;
+        open.settings = open.settings.take().or(settings);
         let same = open.members.iter().position(|other| other.client == member.client);
         let replaced = same.map(|at| open.members.remove(at));
-        let limit = open.settings.max_participants as usize;
+        let limit = open.settings.as_ref().map_or(0, |it| it.max_participants) as usize;
         if limit > 0 && open.members.len() >= limit {
             return Entered::Full;
         }

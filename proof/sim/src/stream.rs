@@ -133,6 +133,10 @@ impl World {
         let id = self.node_ids[node].clone();
         match frame {
             Frame::Rooms(frame) => {
+                self.note(|world| {
+                    let gateway = &world.gateway_ids[gateway];
+                    format!("{gateway} hears of {id} that {}", told(&frame))
+                });
                 if let RoomFrame::Hosted { room, settings: Some(settings), .. } = &*frame {
                     let room = self.room_number(room);
                     self.gateways[gateway].told_settings[room] = settings.by_api;
@@ -152,5 +156,20 @@ impl World {
             }
             _ => {}
         }
+    }
+}
+
+/// A frame in words.
+fn told(frame: &RoomFrame) -> String {
+    match frame {
+        RoomFrame::Hosted { room, generation, settings } => {
+            let settings = if settings.is_some() { ", with settings" } else { "" };
+            format!("it has {room} of {}{settings}", generation.0)
+        }
+        RoomFrame::Closed { room, generation, lost } => {
+            let how = if *lost { "has lost" } else { "has closed" };
+            format!("it {how} {room} of {}", generation.0)
+        }
+        RoomFrame::Synced => "that was all".to_owned(),
     }
 }

@@ -182,6 +182,15 @@ fn settings_go_with_a_room_that_moves_and_not_with_one_that_was_deleted() {
     assert_eq!((carried(&world, over), carried(&world, lost)), (None, Some(7)));
     let at_home = world.join("a");
     assert_eq!(carried(&world, at_home), None, "its home knows");
+    // A home that somebody has opened who did not know of them hears of them once.
+    world.hosts("eu-2", "c", 2);
+    let unknowing = world.join("c");
+    assert_eq!(world.went(unknowing), Some(("eu-2", 2, true)));
+    assert_eq!(carried(&world, unknowing), Some(7));
+    world.hosts_with("eu-2", "c", 2, Some(settings.clone()));
+    let knowing = world.join("c");
+    assert_eq!(carried(&world, knowing), None);
+    world.closes("eu-2", "c", 2);
     world.silence("eu-1");
     world.run(3_000);
     let moved = world.join("a");
