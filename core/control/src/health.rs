@@ -75,6 +75,8 @@ pub struct Watch {
     link: Link,
     beats_in_a_row: u32,
     calm: Calm,
+    /// As it was before the node fell last.
+    calm_before: Calm,
 }
 
 impl Watch {
@@ -148,6 +150,17 @@ impl Watch {
         (restarted, self.turn(now, to, silence, probation))
     }
 
+    /// The last beat was mutual, and nobody has acted on the node's fall: there was none.
+    pub fn acquit(&mut self, now: Time) -> Option<Change> {
+        let heard = self.health == Health::Down && self.beats_in_a_row > 0;
+        let probation = self.calm.is_on_probation();
+        heard.then(|| {
+            self.calm = self.calm_before.clone();
+            self.calm.wake(now);
+            self.turn(now, Health::Alive, Duration::ZERO, probation)
+        })?
+    }
+
     /// TCP to the node broke (reset, or ended without a word).
     pub fn link_lost(&mut self, now: Time) -> Option<Change> {
         self.link = self.link.max(Link::Lost);
@@ -213,6 +226,8 @@ impl Watch {
     ) -> Option<Change> {
         let from = std::mem::replace(&mut self.health, to);
         if to == Health::Down && from != to {
+            self.calm_before = self.calm.clone();
+            self.beats_in_a_row = 0;
             self.calm.fall(now);
         }
         let change = Change { from, to, silence, probation: self.calm.is_on_probation() };
@@ -263,6 +278,21 @@ mod tests {
         watch.wake(Time::from_millis(2_000));
         let (_, change) = watch.beat(Time::from_millis(2_100), Epoch(1), true);
         assert_eq!(change.unwrap().to, Health::Alive);
+    }
+
+    #[test]
+    fn a_fall_that_nobody_acted_on_is_taken_back_with_the_next_beat() {
+        let mut watch = alive();
+        down_at(&mut watch);
+        assert_eq!(watch.acquit(Time::from_millis(4_000)), None, "nothing was heard");
+        watch.beat(Time::from_millis(4_100), Epoch(1), false);
+        assert_eq!(watch.acquit(Time::from_millis(4_100)), None, "it does not hear us");
+        watch.beat(Time::from_millis(4_500), Epoch(1), true);
+        assert_eq!(watch.health(), Health::Down);
+        let change = watch.acquit(Time::from_millis(4_500)).unwrap();
+        assert_eq!((change.to, change.probation), (Health::Alive, false));
+        assert_eq!(watch.wake_at(), Some(Time::from_millis(5_300)));
+        assert_eq!(watch.acquit(Time::from_millis(4_500)), None, "it is not down");
     }
 
     #[test]

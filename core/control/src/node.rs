@@ -1,8 +1,8 @@
 //! One node as a gateway sees it: what the configuration says, whether it lives, and whether it is to have rooms.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use outlast_model::{NodeId, RegionName, RoomName};
+use outlast_model::{Generation, NodeId, RegionName, RoomName};
 
 use crate::Health;
 
@@ -44,7 +44,8 @@ pub struct NodeView {
     /// Grants since the last report, and in the interval before: a report may be older than what was granted just before
     /// it came.
     granted: [u32; 2],
-    pub(crate) hosted: BTreeSet<RoomName>,
+    /// What it says that it hosts; not all of it need count.
+    pub(crate) hosted: BTreeMap<RoomName, Generation>,
 }
 
 /// How good a home a node is for new rooms; the first that somebody has wins.
@@ -70,7 +71,7 @@ impl NodeView {
             ejected: false,
             load_permille: 0,
             granted: [0; 2],
-            hosted: BTreeSet::new(),
+            hosted: BTreeMap::new(),
         }
     }
 

@@ -71,6 +71,11 @@ impl Shrink {
         }
     }
 
+    /// Whether `node` is down by its own watch alone: nobody has acted on that.
+    pub fn holds(&self, node: &NodeId) -> bool {
+        self.held.contains_key(node)
+    }
+
     /// Adds to `out` the nodes that may be taken for down now: all that are held, unless the view has shrunk, nobody
     /// else has `witnessed` it ([`Outlooks::says_shrunk`](crate::Outlooks::says_shrunk), or there is no other gateway),
     /// and [`DOUBT_MAX`] has not passed; then only those against which TCP speaks.

@@ -67,7 +67,7 @@ impl View {
 
     /// Every room that a node says it hosts, node by node; one with two homes comes twice.
     pub fn room_names(&self) -> impl Iterator<Item = &RoomName> {
-        self.nodes.values().flat_map(|node| &node.hosted)
+        self.nodes.values().flat_map(|node| node.hosted.keys())
     }
 
     /// The home that counts: of the highest generation, then the one that the directory holds, then of the lowest node
@@ -117,10 +117,10 @@ impl View {
         if self.homes.at(room, node) == Some(generation) {
             return false;
         }
-        if view.hosted.len() >= ROOMS_PER_NODE_MAX && !view.hosted.contains(room) {
+        if view.hosted.len() >= ROOMS_PER_NODE_MAX && !view.hosted.contains_key(room) {
             return false;
         }
-        view.hosted.insert(room.clone());
+        view.hosted.insert(room.clone(), generation);
         self.homes.insert(room, Home { node: node.clone(), generation });
         self.kept.hold(room);
         true
@@ -135,10 +135,14 @@ impl View {
         generation: Generation,
         lost: bool,
     ) {
-        let Some(view) = self.nodes.get(node) else { return };
+        let Some(view) = self.nodes.get_mut(node) else { return };
+        if view.hosted.get(room).is_none_or(|open| *open > generation) {
+            return;
+        }
+        view.hosted.remove(room);
         // A healthy node closes a room because it is over; one that is not gives it away.
         let over = !lost && view.health == Health::Alive && !view.draining;
-        if self.homes.at(room, node).is_some_and(|open| open <= generation) {
+        if self.homes.at(room, node).is_some() {
             self.end(now, node, room);
             if over && self.homes.find(room) == (None, None) {
                 self.kept.leave(now, room, CLOSED_KEPT);
@@ -153,12 +157,35 @@ impl View {
         node: &NodeId,
         named: &BTreeSet<RoomName>,
     ) -> Vec<RoomName> {
-        let Some(view) = self.nodes.get(node) else { return Vec::new() };
-        let gone: Vec<_> = view.hosted.difference(named).cloned().collect();
+        let Some(view) = self.nodes.get_mut(node) else { return Vec::new() };
+        let gone = view.hosted.extract_if(.., |room, _| !named.contains(room));
+        let gone: Vec<_> = gone.map(|(room, _)| room).collect();
         for room in &gone {
             self.end(now, node, room);
         }
         gone
+    }
+
+    /// `node` has been down for so long that its rooms are nobody's, until it is back. Returns them.
+    pub fn bury(&mut self, now: Time, node: &NodeId) -> Vec<RoomName> {
+        let Some(view) = self.nodes.get(node) else { return Vec::new() };
+        let gone: Vec<_> = view.hosted.keys().cloned().collect();
+        for room in &gone {
+            self.end(now, node, room);
+        }
+        gone
+    }
+
+    /// `node` is back without having begun anew: what it hosts counts again. Returns the rooms of which that is news.
+    pub fn unbury(&mut self, node: &NodeId) -> Vec<RoomName> {
+        let Some(view) = self.nodes.get(node) else { return Vec::new() };
+        let buried = view.hosted.iter().filter(|(room, _)| self.homes.at(room, node).is_none());
+        let buried: Vec<_> = buried.map(|(room, at)| (room.clone(), *at)).collect();
+        for (room, generation) in &buried {
+            self.homes.insert(room, Home { node: node.clone(), generation: *generation });
+            self.kept.hold(room);
+        }
+        buried.into_iter().map(|(room, _)| room).collect()
     }
 
     /// This gateway has claimed `room` for `home`; it counts as the room's home for joins until the node names the room,
@@ -236,26 +263,20 @@ impl View {
     }
 
     /// What `node` hosted as `room` is over, and with it every older life of the room at a node that is down: it cannot say
-    /// that its own is over, and would keep the room in a home that nobody reaches. One that lives speaks for itself.
+    /// that its own is over, and would keep the room in a home that nobody reaches. One that lives speaks for itself, and
+    /// one that comes back does.
     fn end(&mut self, now: Time, node: &NodeId, room: &RoomName) {
-        let Some(ended) = self.unhost(node, room) else { return };
+        let Some(ended) = self.homes.remove(room, node) else { return };
         self.ended.insert(now, room, ended);
         let gone = |node| self.nodes.get(node).is_none_or(|node| node.health == Health::Down);
         let older = self.hosts(room).iter();
         let older = older.filter(|home| home.generation < ended && gone(&home.node));
         for home in older.cloned().collect::<Vec<_>>() {
-            self.unhost(&home.node, room);
+            self.homes.remove(room, &home.node);
         }
         if self.hosts(room).is_empty() {
             self.kept.leave(now, room, ENDED_KEPT);
         }
-    }
-
-    fn unhost(&mut self, node: &NodeId, room: &RoomName) -> Option<Generation> {
-        if let Some(view) = self.nodes.get_mut(node) {
-            view.hosted.remove(room);
-        }
-        self.homes.remove(room, node)
     }
 }
 

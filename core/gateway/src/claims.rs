@@ -319,6 +319,10 @@ impl Role {
                 self.claims.announcing = self.claims.announcing.saturating_sub(1);
                 if reply == Reply::Done {
                     self.claims.forget(&room);
+                    // It may have begun anew while it was ended.
+                    if self.view.home_and_plan(&room) != (None, None) {
+                        self.claims.note(&room);
+                    }
                 }
                 self.claims.purposes.remove(&call);
             }

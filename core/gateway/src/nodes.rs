@@ -78,7 +78,10 @@ impl Role {
         if mutual {
             state.heard_at = now;
         }
-        let (restarted, change) = state.watch.beat(now, epoch, mutual);
+        let (restarted, mut change) = state.watch.beat(now, epoch, mutual);
+        if mutual && self.shrink.holds(node) {
+            change = state.watch.acquit(now).or(change);
+        }
         if restarted {
             self.restarted(now, node, heard_before);
         } else {
@@ -141,12 +144,7 @@ impl Role {
                 if let Some(settings) = settings {
                     self.view.set_settings(now, &room, generation, Arc::new(settings));
                 }
-                if news {
-                    self.claims.note(&room);
-                    self.supersede(&room);
-                    self.reconsider_room(now, &room, out);
-                }
-                self.steer(node, &room, news, out);
+                self.hosted(now, node, &room, news, out);
             }
             StreamEvent::Frame(RoomFrame::Closed { room, generation, lost }) => {
                 if let Stream::Naming { named, .. } = &mut state.stream {
@@ -164,6 +162,23 @@ impl Role {
                 }
             }
         }
+    }
+
+    /// `node` hosts `room`, and what follows from that if it is news.
+    fn hosted(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        room: &RoomName,
+        news: bool,
+        out: &mut Vec<Output>,
+    ) {
+        if news {
+            self.claims.note(room);
+            self.supersede(room);
+            self.reconsider_room(now, room, out);
+        }
+        self.steer(node, room, news, out);
     }
 
     /// Whether a room that is not in the view is not at `node` either.
@@ -243,6 +258,9 @@ impl Role {
             let region = view.facts.region.clone();
             self.regions.node_turned(&region, true);
             self.nodes.get_mut(node).expect("it was there").down_since = None;
+            for room in self.view.unbury(node) {
+                self.hosted(now, node, &room, true, out);
+            }
             self.rejoin(node, out);
         }
         out.push(Output::Verdict { node: node.clone(), change: Change { from, ..change } });
@@ -289,7 +307,9 @@ impl Role {
             self.down_due.pop_first();
             let since = self.nodes.get(&node).and_then(|state| state.down_since);
             if since.is_some_and(|since| now.since(since) >= DOWN_KEPT) {
-                self.forget_rooms(now, &node, &BTreeSet::new());
+                for room in self.view.bury(now, &node) {
+                    self.claims.note(&room);
+                }
             }
         }
     }
