@@ -16,6 +16,8 @@ const DOWN_KEPT: Duration = Duration::from_secs(120);
 pub(crate) struct NodeState {
     pub(crate) watch: Watch,
     pub(crate) heard_at: Time,
+    /// The youngest stamp of this gateway that it has sent back.
+    echoed: Time,
     pub(crate) stream: Stream,
     /// Rooms that it has named since the last beat that this gateway knows to be of the process that named them.
     named_since: BTreeSet<RoomName>,
@@ -63,9 +65,13 @@ impl Role {
         }
         let echo = Echo { heard_epoch: epoch, heard_sequence: sequence, stamp: now.as_nanos() };
         out.push(Output::Echo { node: node.clone(), echo });
+        let mut reigns = false;
         let echoed = beat.echoed.filter(|echoed| echoed.epoch == self.epoch);
         if let Some(echoed) = echoed {
             let sample = now.since(Time::from_nanos(echoed.stamp)).saturating_sub(echoed.held);
+            let unproven = state.echoed < self.resumed_at;
+            state.echoed = state.echoed.max(Time::from_nanos(echoed.stamp));
+            reigns = unproven && state.echoed >= self.resumed_at;
             state.rtt = Some(state.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         }
         // Only a beat that has passed every shard says that media flows.
@@ -88,6 +94,9 @@ impl Role {
             state.named_since.clear();
         }
         self.turn(now, node, change, out);
+        if reigns {
+            self.rejoin(node, out);
+        }
         let view = self.view.node_mut(node).expect("states and view have the same nodes");
         view.report(beat.load_permille);
         view.full = beat.full;
@@ -202,7 +211,7 @@ impl Role {
             return;
         }
         // A home that is gone takes nobody in; the room is about to get another, or it comes back.
-        if !self.lives(winner) {
+        if !self.reigns(winner) {
             self.split.insert(room.clone());
             return;
         }
@@ -220,6 +229,13 @@ impl Role {
         self.view.node(node).is_some_and(|node| node.health != Health::Down)
     }
 
+    /// Whether others may be told to make way for `node`: it lives, and it has been heard since this process stood still
+    /// last. What the view says of nodes is as old as that, until they have answered.
+    pub(crate) fn reigns(&self, node: &NodeId) -> bool {
+        self.lives(node)
+            && self.nodes.get(node).is_some_and(|state| state.echoed >= self.resumed_at)
+    }
+
     /// `node` is back: rooms that two nodes hold, and whose home it may be, are one again.
     fn rejoin(&mut self, node: &NodeId, out: &mut Vec<Output>) {
         for room in std::mem::take(&mut self.split) {
@@ -228,7 +244,7 @@ impl Role {
                     self.supersede(&room);
                     self.steer(node, &room, true, out);
                 }
-                Some(home) if !self.lives(&home.node) => drop(self.split.insert(room)),
+                Some(home) if !self.reigns(&home.node) => drop(self.split.insert(room)),
                 _ => {}
             }
         }

@@ -65,8 +65,10 @@ pub struct Role {
     nearest_at: Time,
     /// When what a dead node hosted is forgotten.
     pub(crate) down_due: BTreeSet<(Time, NodeId)>,
-    /// Rooms that more than one node holds, when the home that counts was down.
+    /// Rooms that are also elsewhere than at the home that counts, when that could not be called on.
     pub(crate) split: BTreeSet<RoomName>,
+    /// When this process last went on after it had stood still.
+    pub(crate) resumed_at: Time,
     pub(crate) asks: Asks,
     pub(crate) claims: Claims,
     /// Rooms with sessions here that have lost their home.
@@ -118,6 +120,7 @@ impl Role {
             nearest_at: now,
             down_due: BTreeSet::new(),
             split: BTreeSet::new(),
+            resumed_at: Time::ZERO,
             asks: Asks::default(),
             claims: Claims::new(keyer, jitter.bits(), now),
             moving: BTreeSet::new(),
@@ -360,6 +363,7 @@ impl Role {
         if late < OWN_PAUSE_MIN {
             return;
         }
+        self.resumed_at = now;
         for state in self.nodes.values_mut() {
             state.watch.forgive(now, late);
         }

@@ -72,7 +72,11 @@ fn of_room(
 impl Role {
     /// The sessions of `room` that are not at the home that counts, while it lives.
     pub(crate) fn supersede(&mut self, room: &RoomName) {
-        let Some(home) = self.view.home(room).filter(|home| self.lives(&home.node)) else { return };
+        let Some(home) = self.view.home(room) else { return };
+        if !self.reigns(&home.node) {
+            self.split.insert(room.clone());
+            return;
+        }
         for id in self.sessions.of_room(room) {
             if self.sessions.get(id).is_some_and(|session| is_superseded(session, home)) {
                 self.pace.push(id, Why::Superseded);
@@ -89,8 +93,11 @@ impl Role {
     pub(crate) fn opened(&mut self, now: Time, id: SessionId, ask: AskId, session: Session) {
         self.withdrawn(ask);
         let down = !self.lives(&session.node);
-        let home = self.view.home(&session.room).filter(|home| self.lives(&home.node));
-        let superseded = home.is_some_and(|home| is_superseded(&session, home));
+        let home = self.view.home(&session.room).filter(|home| is_superseded(&session, home));
+        let superseded = home.is_some_and(|home| self.reigns(&home.node));
+        if home.is_some() && !superseded {
+            self.split.insert(session.room.clone());
+        }
         self.sessions.insert(now, id, session);
         // The world went on while the node was thinking.
         if self.draining {

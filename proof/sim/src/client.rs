@@ -62,9 +62,21 @@ pub(crate) struct Client {
     /// When it was last in the call and then was not.
     pub(crate) out_since: Option<Time>,
     pub(crate) left_at: Time,
-    /// When its last move ended, and at which node.
-    pub(crate) moved: Option<(Time, usize)>,
+    /// Its last move.
+    pub(crate) moved: Option<Moved>,
+    /// When a gateway sent it to a node last.
+    pub(crate) sent_at: Time,
     pub(crate) moves: u32,
+}
+
+/// Where a client came to last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub(crate) node: usize,
+    /// When it was sent there.
+    pub(crate) sent_at: Time,
+    /// When it was in.
+    pub(crate) at: Time,
 }
 
 impl Client {
@@ -97,6 +109,7 @@ impl Client {
             out_since: None,
             left_at: Time::ZERO,
             moved: None,
+            sent_at: Time::ZERO,
             moves: 0,
         }
     }

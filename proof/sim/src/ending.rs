@@ -17,6 +17,12 @@ impl World {
                 });
             }
         }
+        let unforced = self.observer.unforced as usize;
+        if unforced > 2 * self.clients.len() {
+            self.violated("moves", |world| {
+                format!("{unforced} moves from nodes that were fine, of {}", world.clients.len())
+            });
+        }
         for room in 0..self.room_names.len() {
             self.look_at_room_in_the_end(room);
         }

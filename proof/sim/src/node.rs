@@ -172,6 +172,7 @@ impl World {
             }
             Output::FenceAll { epoch } => {
                 self.note(|world| format!("{} gives up everything", world.node_ids[node]));
+                self.fenced(node);
                 self.nodes[node].epoch = epoch;
                 if self.nodes[node].hung_since.is_some() {
                     self.nodes[node].unheard.push(output);

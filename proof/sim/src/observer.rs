@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use outlast_gateway_core::{Change, Health, Placement, Why};
 use outlast_model::{Generation, RoomSettings, Time};
+use outlast_tenure::LEASE;
 
 use crate::{
-    client::Stage,
+    client::{Moved, Stage},
     fault::Lasting,
     network::Zone,
     retry::Sdk,
@@ -31,6 +32,8 @@ const MOVE_INTERVAL: Duration = Duration::from_secs(60);
 const GHOST_MAX: Duration = Duration::from_secs(30);
 /// By then every gateway has heard of a room that was opened.
 const NEWS_MAX: Duration = Duration::from_secs(2);
+/// By so much the observer may take a lease for longer than it is.
+const LEASE_SLACK: Duration = Duration::from_millis(500);
 /// Two homes lately explain that somebody was told to move.
 const SPLIT_SPAN: Duration = Duration::from_secs(30);
 
@@ -70,6 +73,8 @@ pub(crate) struct Observer {
     pub(crate) told: u64,
     pub(crate) forced: u64,
     pub(crate) moves: u64,
+    /// Moves away from nodes that were fine.
+    pub(crate) unforced: u32,
     pub(crate) excused_losses: u64,
     /// How long people were out of the call, each time, in milliseconds.
     pub(crate) gaps: Vec<u32>,
@@ -93,6 +98,7 @@ impl Observer {
             told: 0,
             forced: 0,
             moves: 0,
+            unforced: 0,
             excused_losses: 0,
             gaps: Vec::new(),
         }
@@ -161,23 +167,27 @@ impl World {
         if let Some(since) = self.clients[client].out_since.take() {
             self.observer.gaps.push(now.since(since).as_millis() as u32);
         }
-        let before = self.clients[client].moved.replace((now, node));
-        let Some((moved_at, old)) = before.filter(|(_, old)| *old != node) else {
+        let sent_at = self.clients[client].sent_at;
+        let moved = Moved { node, sent_at, at: now };
+        let before = self.clients[client].moved.replace(moved);
+        let Some(before) = before else { return };
+        if before.node == node {
             // Back where it was is no move; its time counts on.
-            if let (Some((at, _)), Some(moved)) = (before, &mut self.clients[client].moved) {
-                moved.0 = at;
-            }
+            self.clients[client].moved = Some(before);
             return;
-        };
+        }
         self.clients[client].moves += 1;
         self.observer.moves += 1;
+        let old = before.node;
         let died = self.node_disturbed(old)
-            || self.processes[self.names.gateways + old].disturbed_until >= moved_at;
+            || self.processes[self.names.gateways + old].disturbed_until >= before.at;
+        self.observer.unforced += u32::from(!died);
         let room = self.clients[client].room;
-        let joined_split = self.observer.rooms[room].split_at.is_some_and(|at| at >= moved_at);
-        if now.since(moved_at) < MOVE_INTERVAL
+        // Two gateways that took the room over at once have sent it to one of two homes, and one of them had to lose.
+        let raced = self.observer.rooms[room].split_at.is_some_and(|at| at >= before.sent_at);
+        if now.since(before.at) < MOVE_INTERVAL
             && !died
-            && !joined_split
+            && !raced
             && self.clients[client].moves > 1
         {
             self.violated("moved-twice", |world| {
@@ -185,7 +195,7 @@ impl World {
                 let to = &world.node_ids[node];
                 format!(
                     "{who} went from {from} to {to}, {:?} after its last move",
-                    now.since(moved_at)
+                    now.since(before.at)
                 )
             });
         }
@@ -218,6 +228,7 @@ impl World {
 
     /// A gateway sends a client to a node.
     pub(crate) fn goes(&mut self, gateway: usize, client: usize, node: usize) {
+        self.clients[client].sent_at = self.now;
         let room = self.clients[client].room;
         let Some(home) = self.hosts(room).find(|home| *home != node) else { return };
         let opened = self.nodes[home].shard.room(room).map_or(self.now, |open| open.opened_at);
@@ -307,6 +318,19 @@ impl World {
                 format!("{} wakes up and keeps its rooms", world.node_ids[node])
             });
         }
+    }
+
+    /// A node has given up all that it has: it was not run, or its lease is over. That is as good as dying.
+    pub(crate) fn fenced(&mut self, node: usize) {
+        let runs_on = self.now + LEASE.mul_f64(0.05) + LEASE_SLACK;
+        let early = self.nodes[node].truth_until.is_some_and(|until| runs_on < until);
+        if early && !self.node_disturbed(node) {
+            self.violated("needless-fence", |world| {
+                format!("{} gives everything up, and nothing was wrong", world.node_ids[node])
+            });
+        }
+        let process = &mut self.processes[self.names.gateways + node];
+        process.disturbed_until = process.disturbed_until.max(self.now);
     }
 
     /// A client has given its session up.
@@ -439,6 +463,10 @@ impl World {
     fn could_be_served(&self, client: usize) -> bool {
         let it = &self.clients[client];
         let fine = |a: usize, b: usize| self.net.clean(self.now, a, b);
+        // A socket that leads nowhere is given up when the SDK's own time is over.
+        if it.conn.is_some_and(|conn| !self.flows(conn)) {
+            return false;
+        }
         let gateways = 0..self.names.gateways;
         let serving: Vec<usize> = gateways.filter(|g| self.gateway_serves(*g)).collect();
         // The name's answer must lead somewhere.
