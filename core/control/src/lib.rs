@@ -33,6 +33,6 @@ pub use node::{GRANT_PERMILLE, NodeFacts, NodeView};
 pub use outcomes::{Ejection, OUTCOMES_KEPT, OUTCOMES_SPAN, Outcomes, REACH_MAX, WAITING_MAX};
 pub use outlooks::{GATEWAYS_MAX, GatewayFacts, OUTLOOK_FRESH, Outlooks, Seen};
 pub use place::{PlaceError, Placement, Policy, Spread, place, rank};
-pub use regions::{REGIONS_MAX, RegionChange, RegionHealth, Regions};
+pub use regions::{FLAP_SPAN, REGIONS_MAX, RegionChange, RegionHealth, Regions};
 pub use shrink::{DOUBT_MAX, SHRINK_SPAN, Shrink};
 pub use view::{NODES_MAX, ROOMS_PER_NODE_MAX, View};

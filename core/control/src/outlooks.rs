@@ -29,6 +29,8 @@ pub struct Seen {
     pub hears: u64,
     /// [`Shrink::alive`](crate::Shrink::alive) there.
     pub alive: u16,
+    /// [`Regions::flapping`] there.
+    pub flapping: u64,
     /// Nodes that it is configured with.
     pub known: u16,
     /// [`Shrink::is_shrunk`](crate::Shrink::is_shrunk) there.
@@ -115,6 +117,26 @@ impl Outlooks {
     /// Whether another gateway has lately lost more than half of its nodes, too.
     pub fn says_shrunk(&self, now: Time) -> bool {
         self.others.values().any(|other| other.seen.shrunk && other.is_fresh(now))
+    }
+
+    /// Whether a gateway in one of two regions has said lately that it does not hear the other one, or somebody finds that
+    /// one of them comes and goes.
+    pub fn are_parted(&self, now: Time, regions: &Regions, a: &RegionName, b: &RegionName) -> bool {
+        let (Some(a), Some(b)) = (regions.index(a), regions.index(b)) else { return false };
+        let either = 1 << a | 1 << b;
+        if regions.flapping(now) & either != 0 {
+            return true;
+        }
+        self.others.values().any(|other| {
+            let missed = match other.region {
+                Some(region) if region == a => 1 << b,
+                Some(region) if region == b => 1 << a,
+                _ => 0,
+            };
+            (missed & !other.seen.hears != 0 || other.seen.flapping & either != 0)
+                && other.is_fresh(now)
+                && other.seen.regions_digest == self.digest
+        })
     }
 
     pub(crate) fn revision(&self) -> u64 {

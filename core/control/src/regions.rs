@@ -1,12 +1,17 @@
 //! Whether a region lives. Nobody declares one dead on its own word: a region that this gateway does not hear is down only
 //! when most other regions' gateways do not hear it either.
 
+use std::time::Duration;
+
 use outlast_model::{RegionName, Time};
 
-use crate::{Outlooks, calm::Calm};
+use crate::{CALM_MIN, Outlooks, calm::Calm};
 
 /// Most regions: one bit each in an outlook. Further ones are never judged, and count as up.
 pub const REGIONS_MAX: usize = 64;
+
+/// Two falls within this span are flapping: whoever follows each of them moves twice in it.
+pub const FLAP_SPAN: Duration = Duration::from_secs(60);
 
 /// What a gateway believes of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +43,10 @@ struct Region {
     nodes_heard: u32,
     health: RegionHealth,
     calm: Calm,
+    fell_at: Option<Time>,
+    /// Its last fall came shortly after the one before: it is to keep calm until then, from when it is back.
+    flaps: bool,
+    flaps_until: Time,
 }
 
 /// All regions.
@@ -72,6 +81,9 @@ impl Regions {
             nodes_heard: 0,
             health: RegionHealth::Doubted,
             calm: Calm::default(),
+            fell_at: None,
+            flaps: false,
+            flaps_until: Time::ZERO,
         };
         let regions = names.into_iter().map(region).collect();
         Regions { regions, own, digest, stale: true, revision: 0, due: None }
@@ -111,6 +123,14 @@ impl Regions {
         let own = self.own.map_or(0, |own| 1 << own);
         let nodes = self.regions.iter().enumerate().filter(|(_, region)| region.nodes_heard > 0);
         nodes.fold(own | outlooks.regions_heard(now), |bits, (at, _)| bits | 1 << at)
+    }
+
+    /// The regions that were down twice within [`FLAP_SPAN`], until they have been calm for [`CALM_MIN`]; bits as in
+    /// [`Regions::hears`].
+    pub fn flapping(&self, now: Time) -> u64 {
+        let flapping = self.regions.iter().enumerate();
+        let flapping = flapping.filter(|(_, region)| region.flaps || region.flaps_until > now);
+        flapping.fold(0, |bits, (at, _)| bits | 1 << at)
     }
 
     /// When [`Regions::wake`] next has something to do, if nothing is heard until then.
@@ -162,8 +182,17 @@ impl Region {
         let probation = self.calm.is_on_probation();
         let from = std::mem::replace(&mut self.health, to);
         match to {
-            RegionHealth::Down if from != to => self.calm.fall(now),
-            RegionHealth::Up if from != to => self.calm.rise(now, false),
+            RegionHealth::Down if from != to => {
+                self.calm.fall(now);
+                let before = self.fell_at.replace(now);
+                self.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN);
+            }
+            RegionHealth::Up if from != to => {
+                self.calm.rise(now, false);
+                if std::mem::take(&mut self.flaps) {
+                    self.flaps_until = now + CALM_MIN;
+                }
+            }
             RegionHealth::Up | RegionHealth::Doubted | RegionHealth::Down => {}
         }
         self.calm.wake(now);
@@ -179,12 +208,10 @@ impl Region {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{CALM_MIN, GatewayFacts, OUTLOOK_FRESH, Seen};
+    use crate::{GatewayFacts, OUTLOOK_FRESH, Seen};
 
     const NAMES: [&str; 3] = ["ap", "eu", "us"];
 

@@ -10,6 +10,7 @@ mod breaks;
 mod claims;
 mod nodes;
 mod sessions;
+mod split;
 mod tell;
 
 pub use asks::{ASKS_MAX, REACH_MAX};

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use outlast_control::{Change, Ejection, Health, Home, Link, RegionChange, Seen, Watch};
+use outlast_control::{Change, Ejection, Health, Link, RegionChange, Seen, Watch};
 use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, NodeId, RoomName, Time};
-use outlast_wire::{Beat, Echo, Echoed, Outlook, RoomFrame, Steer};
+use outlast_wire::{Beat, Echo, Echoed, Outlook, RoomFrame};
 
 use crate::{Output, Role, StreamEvent, Why, breaks::Breaks};
 
@@ -17,7 +17,7 @@ pub(crate) struct NodeState {
     pub(crate) watch: Watch,
     pub(crate) heard_at: Time,
     /// The youngest stamp of this gateway that it has sent back.
-    echoed: Time,
+    pub(crate) echoed: Time,
     pub(crate) stream: Stream,
     /// Rooms that it has named since the last beat that this gateway knows to be of the process that named them.
     named_since: BTreeSet<RoomName>,
@@ -95,7 +95,7 @@ impl Role {
         }
         self.turn(now, node, change, out);
         if reigns {
-            self.rejoin(node, out);
+            self.unite(now, out);
         }
         let view = self.view.node_mut(node).expect("states and view have the same nodes");
         view.report(beat.load_permille);
@@ -187,7 +187,7 @@ impl Role {
             self.supersede(room);
             self.reconsider_room(now, room, out);
         }
-        self.steer(node, room, news, out);
+        self.steer(now, node, room, news, out);
     }
 
     /// Whether a room that is not in the view is not at `node` either.
@@ -199,55 +199,6 @@ impl Role {
             return state.down_since.is_none_or(|since| now.since(since) >= DOWN_KEPT);
         }
         state.watch.health() != Health::Down && matches!(state.stream, Stream::Synced { .. })
-    }
-
-    /// Tells those who hold `room` and are not its home: `node` that has just named it, and with `news` the others too. Of
-    /// two with one generation the home gets the next: whoever ends the other must not end this one.
-    fn steer(&mut self, node: &NodeId, room: &RoomName, news: bool, out: &mut Vec<Output>) {
-        let [Home { node: winner, generation }, losers @ ..] = self.view.hosts(room) else {
-            return;
-        };
-        if losers.is_empty() {
-            return;
-        }
-        // A home that is gone takes nobody in; the room is about to get another, or it comes back.
-        if !self.reigns(winner) {
-            self.split.insert(room.clone());
-            return;
-        }
-        let tie = losers.iter().any(|loser| loser.generation == *generation);
-        let generation = if tie { generation.next() } else { *generation };
-        let told = |home: &&Home| news || home.node == *node;
-        let raised = self.view.home(room).filter(|_| tie);
-        for told in losers.iter().filter(told).chain(raised) {
-            let steer = Steer { room: room.clone(), generation, node: winner.clone() };
-            out.push(Output::Steer { node: told.node.clone(), steer });
-        }
-    }
-
-    pub(crate) fn lives(&self, node: &NodeId) -> bool {
-        self.view.node(node).is_some_and(|node| node.health != Health::Down)
-    }
-
-    /// Whether others may be told to make way for `node`: it lives, and it has been heard since this process stood still
-    /// last. What the view says of nodes is as old as that, until they have answered.
-    pub(crate) fn reigns(&self, node: &NodeId) -> bool {
-        self.lives(node)
-            && self.nodes.get(node).is_some_and(|state| state.echoed >= self.resumed_at)
-    }
-
-    /// `node` is back: rooms that two nodes hold, and whose home it may be, are one again.
-    fn rejoin(&mut self, node: &NodeId, out: &mut Vec<Output>) {
-        for room in std::mem::take(&mut self.split) {
-            match self.view.home(&room) {
-                Some(home) if home.node == *node => {
-                    self.supersede(&room);
-                    self.steer(node, &room, true, out);
-                }
-                Some(home) if !self.reigns(&home.node) => drop(self.split.insert(room)),
-                _ => {}
-            }
-        }
     }
 
     /// The watch of `node` has changed its mind. That it is down is believed later, by [`Role::believe`].
@@ -277,7 +228,7 @@ impl Role {
             for room in self.view.unbury(node) {
                 self.hosted(now, node, &room, true, out);
             }
-            self.rejoin(node, out);
+            self.unite(now, out);
         }
         out.push(Output::Verdict { node: node.clone(), change: Change { from, ..change } });
     }
@@ -374,6 +325,7 @@ impl Role {
             hears: outlook.hears,
             alive: outlook.alive,
             known: outlook.known,
+            flapping: outlook.flapping,
             shrunk: outlook.shrunk,
         };
         self.outlooks.hear(now, gateway, seen);
@@ -391,6 +343,7 @@ impl Role {
             known: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
             shrunk: self.shrink.is_shrunk(),
             stamp: now.as_nanos(),
+            flapping: self.regions.flapping(now),
             echoed: None,
         };
         for (gateway, peer) in &self.peers {
@@ -409,6 +362,8 @@ impl Role {
         for RegionChange { region, from, to, probation } in changes.drain(..) {
             self.view.set_region_probation(&region, probation);
             if from != to {
+                // Others are to know before they hear what comes of it.
+                self.outlook_at = now;
                 out.push(Output::RegionVerdict { region, health: to });
             }
         }

@@ -67,6 +67,8 @@ pub struct Role {
     pub(crate) down_due: BTreeSet<(Time, NodeId)>,
     /// Rooms that are also elsewhere than at the home that counts, when that could not be called on.
     pub(crate) split: BTreeSet<RoomName>,
+    /// When they are looked at again.
+    pub(crate) unite_at: Time,
     /// When this process last went on after it had stood still.
     pub(crate) resumed_at: Time,
     pub(crate) asks: Asks,
@@ -120,6 +122,7 @@ impl Role {
             nearest_at: now,
             down_due: BTreeSet::new(),
             split: BTreeSet::new(),
+            unite_at: now,
             resumed_at: Time::ZERO,
             asks: Asks::default(),
             claims: Claims::new(keyer, jitter.bits(), now),
@@ -194,10 +197,12 @@ impl Role {
 
     fn next_wake(&self) -> Option<Time> {
         let outlook = (!self.peers.is_empty()).then_some(self.outlook_at);
+        let splits = (!self.split.is_empty()).then_some(self.unite_at);
         let moves = (!self.moving.is_empty()).then_some(self.move_at);
         [
             self.watch_at,
             outlook,
+            splits,
             moves,
             self.broken.front().map(|(due, _)| *due),
             self.down_due.first().map(|(due, _)| *due),
@@ -302,6 +307,7 @@ impl Role {
         self.wake_watches(now, out);
         self.believe(now, out);
         self.wake_regions(now, out);
+        self.wake_splits(now, out);
         self.wake_outcomes(now, out);
         if self.view.wake_at().is_some_and(|at| at <= now) {
             self.view.expire(now);

@@ -51,7 +51,7 @@ impl Seats {
         Some(at)
     }
 
-    fn of_room(&self, room: &RoomName) -> impl Iterator<Item = SessionId> {
+    pub(crate) fn of_room(&self, room: &RoomName) -> impl Iterator<Item = SessionId> {
         of_room(&self.by_room, room)
     }
 
@@ -70,20 +70,6 @@ fn of_room(
 }
 
 impl Role {
-    /// The sessions of `room` that are not at the home that counts, while it lives.
-    pub(crate) fn supersede(&mut self, room: &RoomName) {
-        let Some(home) = self.view.home(room) else { return };
-        if !self.reigns(&home.node) {
-            self.split.insert(room.clone());
-            return;
-        }
-        for id in self.sessions.of_room(room) {
-            if self.sessions.get(id).is_some_and(|session| is_superseded(session, home)) {
-                self.pace.push(id, Why::Superseded);
-            }
-        }
-    }
-
     /// Whether a client of this gateway was let into `room` at `node`.
     pub(crate) fn has_session(&self, room: &RoomName, node: &NodeId) -> bool {
         let here = self.sessions.by_node.get(node);
@@ -234,6 +220,6 @@ impl Role {
 
 /// Whether a session is not at the home that counts. Its own placement may be newer than what its node's stream has said so
 /// far.
-fn is_superseded(session: &Session, home: &Home) -> bool {
+pub(crate) fn is_superseded(session: &Session, home: &Home) -> bool {
     home.node != session.node && (home.generation, &session.node) > (session.generation, &home.node)
 }

@@ -82,6 +82,8 @@ pub struct Outlook {
     pub stamp: u64,
     /// The last outlook heard from the gateway that this one goes to.
     pub echoed: Option<Echoed>,
+    /// Bits as in `hears`: regions that come and go. 0 from a gateway of an earlier version.
+    pub flapping: u64,
 }
 
 const KIND_BEAT: u8 = 1;
@@ -158,6 +160,7 @@ impl Outlook {
         out.push(u8::from(self.shrunk));
         out.extend_from_slice(&self.stamp.to_be_bytes());
         put_echoed(self.echoed.as_ref(), out);
+        out.extend_from_slice(&self.flapping.to_be_bytes());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Outlook, DecodeError> {
@@ -169,6 +172,7 @@ impl Outlook {
             shrunk: reader.flag("shrunk")?,
             stamp: reader.u64()?,
             echoed: take_echoed(reader)?,
+            flapping: if reader.0.is_empty() { 0 } else { reader.u64()? },
         })
     }
 }
@@ -227,10 +231,12 @@ pub(crate) mod tests {
         let echo = any::<(u64, u64, u64)>().prop_map(|(epoch, heard_sequence, stamp)| {
             Message::Echo(Echo { heard_epoch: Epoch(epoch), heard_sequence, stamp })
         });
-        let outlook = (any::<(u32, u64, u16, u16, bool, u64)>(), any_echoed());
+        let outlook = (any::<(u32, u64, u16, u16, bool, u64, u64)>(), any_echoed());
         let outlook = outlook.prop_map(|(fields, echoed)| {
-            let (regions_digest, hears, alive, known, shrunk, stamp) = fields;
-            Message::Outlook(Outlook { regions_digest, hears, alive, known, shrunk, stamp, echoed })
+            let (regions_digest, hears, alive, known, shrunk, stamp, flapping) = fields;
+            let outlook =
+                Outlook { regions_digest, hears, alive, known, shrunk, stamp, echoed, flapping };
+            Message::Outlook(outlook)
         });
         prop_oneof![beat, echo, outlook]
     }
@@ -261,6 +267,9 @@ pub(crate) mod tests {
         assert_eq!(Message::decode(&whole[..whole.len() - 8]), Ok(Message::Beat(to_lease)));
         let to_full = Beat { lease_ms: 0, ..to_lease };
         assert_eq!(Message::decode(&whole[..whole.len() - 12]), Ok(Message::Beat(to_full)));
+        let common = Outlook { hears: 3, echoed, ..Outlook::default() };
+        let whole = encoded(&Message::Outlook(Outlook { flapping: 2, ..common }));
+        assert_eq!(Message::decode(&whole[..whole.len() - 8]), Ok(Message::Outlook(common)));
     }
 
     #[test]

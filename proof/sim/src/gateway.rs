@@ -194,6 +194,9 @@ impl World {
                 self.note(|world| {
                     format!("{} finds region {region} {health:?}", world.gateway_ids[gateway])
                 });
+                if let Some(region) = self.names.zone(region.as_str()) {
+                    self.region_judged(region, health);
+                }
             }
             Output::Drained => self.gateways[gateway].empty = true,
         }

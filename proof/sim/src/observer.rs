@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use outlast_control::{CALM_MIN, FLAP_SPAN, RegionHealth};
 use outlast_gateway_core::{Change, Health, Placement, Why};
 use outlast_model::{Generation, RoomSettings, Time};
 use outlast_tenure::LEASE;
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) const STOCK_INTERVAL: Duration = Duration::from_millis(500);
 /// Two homes of a room that somebody can talk to are one after so long: 5 s, and as long as it takes to notice that one can
 /// talk (a stream's redial, one beat).
-const CONVERGE_MAX: Duration = Duration::from_millis(7_500);
+const CONVERGE_MAX: Duration = Duration::from_millis(5_000);
 /// Nobody who could be served is out of the call for longer. Asked for are 30 s after the last fault has healed; SDKs pause
 /// for 8 s between two tries at most, and a try that hangs takes 8 s more.
 const OUT_MAX: Duration = Duration::from_secs(20);
@@ -31,7 +32,10 @@ const MOVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A participant whose client has left is seen no longer.
 const GHOST_MAX: Duration = Duration::from_secs(30);
 /// By then every gateway has heard of a room that was opened.
-const NEWS_MAX: Duration = Duration::from_secs(2);
+const NEWS_MAX: Duration = Duration::from_secs(1);
+/// A room is not opened at one node more often than so in this span, while others open it too.
+const OPENINGS_MAX: usize = 3;
+const FEUD_SPAN: Duration = Duration::from_secs(10);
 /// By so much the observer may take a lease for longer than it is.
 const LEASE_SLACK: Duration = Duration::from_millis(500);
 /// Two homes lately explain that somebody was told to move.
@@ -53,14 +57,27 @@ struct RoomTruth {
     split_since: Option<Time>,
     /// When it last had two.
     split_at: Option<Time>,
+    /// Where it was opened, or taken over, lately.
+    openings: Vec<(Time, usize)>,
     /// What it was made as by the server API, while it lives.
     settings: Option<RoomSettings>,
+}
+
+/// What the gateways have found of a region.
+#[derive(Clone, Copy, Debug, Default)]
+struct RegionTruth {
+    fell_at: Option<Time>,
+    /// It fell twice within [`FLAP_SPAN`].
+    flaps: bool,
+    /// When a gateway last changed its mind about it.
+    judged_at: Time,
 }
 
 /// Everything that the observer keeps.
 pub(crate) struct Observer {
     pub(crate) violation: Option<Violation>,
     rooms: Vec<RoomTruth>,
+    judged: Vec<RegionTruth>,
     /// When each client could be served without a break since.
     served_since: Vec<Option<Time>>,
     people_disturbed: Vec<Time>,
@@ -87,6 +104,7 @@ impl Observer {
         Observer {
             violation: None,
             rooms: vec![RoomTruth::default(); shape.rooms],
+            judged: vec![RegionTruth::default(); regions],
             served_since: vec![None; shape.clients],
             people_disturbed: vec![Time::ZERO; regions],
             regions,
@@ -152,9 +170,18 @@ impl World {
     /// A node has opened a room, or taken it over under another generation.
     pub(crate) fn room_opens(&mut self, node: usize, room: usize, generation: Generation) {
         self.trace.mix((node as u64) << 32 ^ (room as u64) << 24 ^ generation.0);
-        let others = self.hosts(room).filter(|other| *other != node).count();
+        let (now, others) = (self.now, self.hosts(room).filter(|other| *other != node).count());
+        let truth = &mut self.observer.rooms[room];
         if others > 0 {
-            self.observer.rooms[room].split_at = Some(self.now);
+            truth.split_at = Some(now);
+        }
+        truth.openings.retain(|(at, _)| now.since(*at) < FEUD_SPAN);
+        truth.openings.push((now, node));
+        let here = truth.openings.iter().filter(|(_, other)| *other == node).count();
+        if here > OPENINGS_MAX && truth.openings.len() > here {
+            self.violated("feud", |world| {
+                format!("room-{room} comes to {} again and again", world.node_ids[node])
+            });
         }
     }
 
@@ -185,10 +212,7 @@ impl World {
         let room = self.clients[client].room;
         // Two gateways that took the room over at once have sent it to one of two homes, and one of them had to lose.
         let raced = self.observer.rooms[room].split_at.is_some_and(|at| at >= before.sent_at);
-        if now.since(before.at) < MOVE_INTERVAL
-            && !died
-            && !raced
-            && self.clients[client].moves > 1
+        if now.since(before.at) < MOVE_INTERVAL && !died && !raced && self.clients[client].moves > 1
         {
             self.violated("moved-twice", |world| {
                 let (who, from) = (&world.clients[client].identity, &world.node_ids[old]);
@@ -259,6 +283,25 @@ impl World {
                 format!("{gateway} gives {node} up, and nothing was wrong")
             });
         }
+    }
+
+    /// A gateway has changed its mind about a region. Gateways do so one after the other: that is one fall.
+    pub(crate) fn region_judged(&mut self, region: usize, health: RegionHealth) {
+        let now = self.now;
+        let truth = &mut self.observer.judged[region];
+        if health == RegionHealth::Down
+            && truth.fell_at.is_none_or(|before| now.since(before) > NEWS_MAX * 3)
+        {
+            let before = truth.fell_at.replace(now);
+            truth.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN + NEWS_MAX);
+        }
+        truth.judged_at = now;
+    }
+
+    /// Whether a region comes and goes: what it has is left alone until it is calm.
+    fn region_flaps(&self, region: usize) -> bool {
+        let truth = &self.observer.judged[region];
+        truth.flaps && self.now.since(truth.judged_at) < CALM_MIN + NEWS_MAX
     }
 
     /// What a room is made as that nobody has told anything of: one of them is made by the server API.
@@ -373,7 +416,16 @@ impl World {
             let process = &self.processes[gateway];
             process.is_up() && sending.iter().all(|node| self.talks(gateway, *node))
         };
-        let witnessed = (0..self.names.gateways).any(talk);
+        // Where a gateway does not get through to the other home its clients could not follow, and both homes are right.
+        let concerned = |gateway: &usize| {
+            let region = self.processes[*gateway].region;
+            self.processes[*gateway].is_up()
+                && sending.iter().any(|node| self.node(*node).region == region)
+        };
+        let gateways = 0..self.names.gateways;
+        let witnessed = gateways.clone().any(talk)
+            && gateways.filter(concerned).all(talk)
+            && !sending.iter().any(|node| self.region_flaps(self.node(*node).region));
         let now = self.now;
         let truth = &mut self.observer.rooms[room];
         if !witnessed {

@@ -52,6 +52,7 @@ pub(crate) fn aged(content: Content) -> Content {
             joins_connected: 0,
             ..beat
         }),
+        Content::Outlook(outlook) => Content::Outlook(Outlook { flapping: 0, ..outlook }),
         other => other,
     }
 }
