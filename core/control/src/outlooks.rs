@@ -139,6 +139,16 @@ impl Outlooks {
         })
     }
 
+    /// Whether every gateway in these regions that is heard has at least so many nodes alive.
+    pub fn see_as_much(&self, now: Time, regions: [&RegionName; 2], alive: usize) -> bool {
+        let mut there = self.others.values();
+        there.all(|other| {
+            !regions.contains(&&other.name)
+                || !other.is_fresh(now)
+                || usize::from(other.seen.alive) >= alive
+        })
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }

@@ -43,6 +43,8 @@ struct Region {
     nodes_heard: u32,
     health: RegionHealth,
     calm: Calm,
+    /// It was up since it fell last.
+    stood: bool,
     fell_at: Option<Time>,
     /// Its last fall came shortly after the one before: it is to keep calm until then, from when it is back.
     flaps: bool,
@@ -81,6 +83,7 @@ impl Regions {
             nodes_heard: 0,
             health: RegionHealth::Doubted,
             calm: Calm::default(),
+            stood: false,
             fell_at: None,
             flaps: false,
             flaps_until: Time::ZERO,
@@ -184,11 +187,14 @@ impl Region {
         match to {
             RegionHealth::Down if from != to => {
                 self.calm.fall(now);
-                let before = self.fell_at.replace(now);
-                self.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN);
+                if std::mem::take(&mut self.stood) {
+                    let before = self.fell_at.replace(now);
+                    self.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN);
+                }
             }
             RegionHealth::Up if from != to => {
                 self.calm.rise(now, false);
+                self.stood = true;
                 if std::mem::take(&mut self.flaps) {
                     self.flaps_until = now + CALM_MIN;
                 }

@@ -184,7 +184,8 @@ impl Role {
     ) {
         if news {
             self.claims.note(room);
-            self.supersede(room);
+            self.look_for_feud(now, node, room);
+            self.supersede(now, room);
             self.reconsider_room(now, room, out);
         }
         self.steer(now, node, room, news, out);

@@ -18,6 +18,7 @@ use crate::{
     door::count_nodes,
     nodes::{NodeState, PeerState, Stream},
     sessions::Seats,
+    split::Feuds,
     tell::Pace,
 };
 
@@ -67,6 +68,7 @@ pub struct Role {
     pub(crate) down_due: BTreeSet<(Time, NodeId)>,
     /// Rooms that are also elsewhere than at the home that counts, when that could not be called on.
     pub(crate) split: BTreeSet<RoomName>,
+    pub(crate) feuds: Feuds,
     /// When they are looked at again.
     pub(crate) unite_at: Time,
     /// When this process last went on after it had stood still.
@@ -122,6 +124,7 @@ impl Role {
             nearest_at: now,
             down_due: BTreeSet::new(),
             split: BTreeSet::new(),
+            feuds: Feuds::default(),
             unite_at: now,
             resumed_at: Time::ZERO,
             asks: Asks::default(),
@@ -197,12 +200,11 @@ impl Role {
 
     fn next_wake(&self) -> Option<Time> {
         let outlook = (!self.peers.is_empty()).then_some(self.outlook_at);
-        let splits = (!self.split.is_empty()).then_some(self.unite_at);
         let moves = (!self.moving.is_empty()).then_some(self.move_at);
         [
             self.watch_at,
             outlook,
-            splits,
+            self.splits_wake_at(),
             moves,
             self.broken.front().map(|(due, _)| *due),
             self.down_due.first().map(|(due, _)| *due),

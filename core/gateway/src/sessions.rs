@@ -79,9 +79,8 @@ impl Role {
     pub(crate) fn opened(&mut self, now: Time, id: SessionId, ask: AskId, session: Session) {
         self.withdrawn(ask);
         let down = !self.lives(&session.node);
-        let home = self.view.home(&session.room).filter(|home| is_superseded(&session, home));
-        let superseded = home.is_some_and(|home| self.reigns(&home.node));
-        if home.is_some() && !superseded {
+        let superseded = self.must_follow(now, &session);
+        if superseded == Some(false) {
             self.split.insert(session.room.clone());
         }
         self.sessions.insert(now, id, session);
@@ -90,7 +89,7 @@ impl Role {
             self.pace.push(id, Why::GatewayLeaving);
         } else if down {
             self.pace.push(id, Why::NodeDown);
-        } else if superseded {
+        } else if superseded == Some(true) {
             self.pace.push(id, Why::Superseded);
         }
     }

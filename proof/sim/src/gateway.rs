@@ -170,6 +170,13 @@ impl World {
                 self.tell(gateway, session.0 as usize, why);
             }
             Output::Steer { node, steer } => {
+                self.note(|world| {
+                    let (name, to) = (&world.gateway_ids[gateway], &steer.node);
+                    format!(
+                        "{name} steers {node} to {to} with {} of {}",
+                        steer.room, steer.generation.0
+                    )
+                });
                 let node = self.node_number(&node);
                 if let Some(conn) = self.gateways[gateway].streams[node].open() {
                     self.send(conn, 0, Frame::Steer(Box::new(steer)));
