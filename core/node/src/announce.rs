@@ -80,13 +80,13 @@ impl Shard {
 
     /// Everybody else whom a participant may see.
     pub(crate) fn others(&self, key: ParticipantKey) -> Vec<proto::ParticipantInfo> {
-        let Some(room) = self.participants.get(key).and_then(|p| self.rooms.get(p.room)) else {
-            return Vec::new();
-        };
+        let Some(participant) = self.participants.get(key) else { return Vec::new() };
+        let Some(room) = self.rooms.get(participant.room) else { return Vec::new() };
         room.members
             .values()
-            .filter(|member| **member != key)
             .filter_map(|member| self.participants.get(*member))
+            // An older session of its own is nobody else.
+            .filter(|other| other.identity != participant.identity)
             .filter(|other| !other.permission.hidden)
             .map(|other| other.info(self.config.region.as_str()))
             .collect()

@@ -55,9 +55,13 @@ impl Shard {
             }
             ApiRequest::RemoveParticipant(request) => {
                 let key = self.member(&request.room, &request.identity)?;
+                let successors = &self.rooms[self.participants[key].room].successors;
+                let waiting = successors.get(&self.participants[key].identity).copied();
                 let reason = DisconnectReason::ParticipantRemoved;
-                self.tell_leave(key, Action::Disconnect, reason, out);
-                self.remove(key, reason, out);
+                for key in waiting.into_iter().chain([key]) {
+                    self.tell_leave(key, Action::Disconnect, reason, out);
+                    self.remove(key, reason, out);
+                }
                 Ok(proto::RemoveParticipantResponse {}.encode_to_vec())
             }
             ApiRequest::MutePublishedTrack(request) => self.mute_published(&request, out),

@@ -53,6 +53,9 @@ impl Shard {
     }
 
     fn look_after(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        if self.waits(now, key, out) {
+            return;
+        }
         let Some(participant) = self.participants.get(key) else { return };
         if !participant.is_connected() && now.since(participant.joined_at) >= JOIN_SPAN {
             self.tell_leave(

@@ -15,7 +15,6 @@ use rand::RngExt as _;
 
 use crate::{
     PROTOCOL,
-    announce::Reach,
     data::Replay,
     door::{Join, Out, Told},
     hush::Hush,
@@ -88,18 +87,13 @@ impl Shard {
             self.tell_opened(room, out);
         }
         self.check_space(room, &join)?;
-        if let Some(old) = self.rooms[room].members.get(&join.claims.identity).copied() {
-            let reason = DisconnectReason::DuplicateIdentity;
-            self.tell_leave(old, Action::Disconnect, reason, out);
-            self.remove(old, reason, out);
-        }
         let (session, tracks) = (join.session, join.request.add_track_requests.clone());
         let key = self.admit(now, room, join);
         self.stats.joins += 1;
+        self.line_up(key, out);
         out.told.push(Told::Admitted { session });
         let response = self.join_response(key);
         out.told.push(frame(session, Message::Join(response)));
-        self.announce(key, Reach::Others, out);
         self.isolated(key, out, |shard, out| {
             shard.refresh_token(now, key, out);
             // Before the offer: its answer may already carry what is published.
@@ -146,6 +140,7 @@ impl Shard {
             created_unix_ms: created_unix_ms.unwrap_or_else(|| millis(self.unix(now))),
             origin: Origin::Joined,
             members: std::collections::BTreeMap::new(),
+            successors: std::collections::BTreeMap::new(),
             idle_since: Some(now),
             used: false,
             replay: Replay::default(),
@@ -225,6 +220,7 @@ impl Shard {
             hush,
             peer,
             link: None,
+            waiting: None,
             negotiation: Negotiation {
                 session_id: self.rng.random::<u64>() >> 1,
                 ..Negotiation::default()
@@ -240,17 +236,9 @@ impl Shard {
             data_subscriptions: Vec::new(),
             claims,
         };
-        let identity = participant.identity.clone();
-        let dependent = participant.is_dependent();
         let key = self.participants.insert(participant);
         self.by_peer.insert(peer, key);
         self.sessions.insert(session, key);
-        let room = &mut self.rooms[room];
-        room.members.insert(identity, key);
-        room.changed = true;
-        if !dependent {
-            (room.used, room.idle_since) = (true, None);
-        }
         key
     }
 

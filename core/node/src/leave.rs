@@ -71,7 +71,12 @@ impl Shard {
         }
         let now = self.clock;
         let Some(room) = self.rooms.get_mut(participant.room) else { return };
-        // A newer session of the same identity may already stand in its place.
+        if participant.waiting.is_some() {
+            // Nobody has heard of it.
+            room.successors.remove(&participant.identity);
+            return;
+        }
+        // A session whose join panicked has no place.
         if room.members.get(&participant.identity) == Some(&key) {
             room.members.remove(&participant.identity);
         }
@@ -102,7 +107,7 @@ impl Shard {
     /// Ends a room: everybody is told to leave for good.
     pub(crate) fn close_room(&mut self, key: RoomKey, reason: DisconnectReason, out: &mut Out) {
         let Some(room) = self.rooms.get(key) else { return };
-        let members: Vec<_> = room.members.values().copied().collect();
+        let members: Vec<_> = room.sessions().collect();
         for member in members {
             self.tell_leave(member, Action::Disconnect, reason, out);
             self.remove(member, reason, out);
@@ -124,7 +129,7 @@ impl Shard {
             if chosen.len() >= count as usize {
                 break;
             }
-            chosen.extend(room.members.values().copied());
+            chosen.extend(room.sessions());
         }
         for key in chosen {
             self.send_away(key, DisconnectReason::ServerShutdown, out);
@@ -139,7 +144,7 @@ impl Shard {
         if room.generation > generation {
             return;
         }
-        let members: Vec<_> = room.members.values().copied().collect();
+        let members: Vec<_> = room.sessions().collect();
         let reason = DisconnectReason::StateMismatch;
         // All sockets first: nobody is to hear that the others have left.
         for member in &members {

@@ -23,6 +23,7 @@ mod negotiate;
 mod publish;
 mod signal;
 mod subscribe;
+mod succession;
 
 pub use door::{ApiError, ApiRequest, Command, Join, Out, ShardConfig, ShardStats, Told};
 pub use join::{About, Refusal, check_join};

@@ -15,6 +15,7 @@ use crate::{
     data_track::{DataSubscription, DataTrack},
     hush::Hush,
     room::RoomKey,
+    succession::Waiting,
 };
 
 new_key_type! {
@@ -58,6 +59,8 @@ pub(crate) struct Participant {
     pub(crate) nudge_at: Option<Time>,
     pub(crate) peer: PeerKey,
     pub(crate) link: Option<Link>,
+    /// `None` when the session has the place of its identity, which is what others see.
+    pub(crate) waiting: Option<Waiting>,
     pub(crate) negotiation: Negotiation,
     pub(crate) tracks: Vec<Track>,
     pub(crate) subscriptions: BTreeMap<TrackSid, Subscription>,

@@ -39,6 +39,8 @@ pub(crate) struct Room {
     pub(crate) created_unix_ms: i64,
     pub(crate) origin: Origin,
     pub(crate) members: BTreeMap<Identity, ParticipantKey>,
+    /// Newer sessions of members, which wait for their place; one an identity.
+    pub(crate) successors: BTreeMap<Identity, ParticipantKey>,
     /// Since when nobody who keeps the room alive is in it.
     pub(crate) idle_since: Option<Time>,
     /// Somebody who keeps it alive has been in it.
@@ -90,6 +92,11 @@ impl Room {
     pub(crate) fn expired(&self, now: Time) -> bool {
         let keep = if self.used { self.departure_timeout } else { self.empty_timeout };
         self.idle_since.is_some_and(|since| now.since(since) >= keep)
+    }
+
+    /// All sessions: of members, and those that wait for a place.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = ParticipantKey> {
+        self.members.values().chain(self.successors.values()).copied()
     }
 
     /// What must follow the room when it moves; `None` when every node would give it the same.

@@ -304,6 +304,7 @@ impl Shard {
             }
             TransportEvent::Validated(path) => {
                 self.begin_hush(key);
+                self.spoke(key, out);
                 self.validated(key, path);
             }
             TransportEvent::Nominated(path) => self.set_path(key, Some(path)),

@@ -38,6 +38,9 @@ impl Shard {
             return;
         }
         use signal_request::Message as Request;
+        if !matches!(message, Request::Leave(_)) {
+            self.spoke(key, out);
+        }
         match message {
             Request::Offer(description) => self.offer_message(now, key, &description, out),
             Request::AddTrack(request) => self.add_track(key, request, out),

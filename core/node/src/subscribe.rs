@@ -44,8 +44,8 @@ impl Shard {
             let live = tracks.unwrap_or_default().iter().filter(|track| track.live);
             live.map(|track| (*other, track.sid.clone())).collect::<Vec<_>>()
         };
-        let others = room.members.values().filter(|member| **member != key);
-        let tracks: Vec<_> = others.flat_map(published).collect();
+        let others = room.members.iter().filter(|(identity, _)| **identity != participant.identity);
+        let tracks: Vec<_> = others.flat_map(|(_, other)| published(other)).collect();
         for (publisher, sid) in tracks {
             self.subscribe(key, publisher, &sid);
         }

@@ -424,6 +424,9 @@ impl World {
     fn ping(&mut self, client: usize) {
         if self.signalling_flows(client) {
             self.clients[client].ponged_at = self.now;
+            if let Some((node, member)) = self.clients[client].media {
+                self.member_spoke(node, member);
+            }
         }
         if self.media_flows(client) {
             self.clients[client].heard_at = self.now;

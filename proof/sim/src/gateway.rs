@@ -8,7 +8,7 @@ use outlast_model::{Epoch, GatewayId, NodeId, Time};
 use outlast_wire::Echo;
 
 use crate::{
-    conn::{Frame, Purpose},
+    conn::Frame,
     event::ConnId,
     packet::{Content, Heard, Packet},
     stream::Stream,
@@ -219,17 +219,6 @@ impl World {
         it.sequence += 1;
         let (epoch, sequence) = (it.epoch, it.sequence);
         self.send_packet(Packet { from, to, epoch, sequence, content });
-    }
-
-    /// Whether a join on this connection is of an attempt that its client has given up.
-    pub(crate) fn is_late(&self, client: usize, proxy: ConnId) -> bool {
-        let Purpose::Proxy { gateway, visit, .. } = self.conns.get(proxy).purpose else {
-            return false;
-        };
-        let visit = self.gateways[gateway as usize].visits.get(visit as usize);
-        visit.is_none_or(|visit| {
-            visit.proxy != Some(proxy) || self.clients[client].conn != Some(visit.conn)
-        })
     }
 
     /// Whether frames get from a client to its node and back.

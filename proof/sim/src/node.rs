@@ -339,11 +339,6 @@ impl World {
     fn shard_joins(&mut self, node: usize, conn: ConnId, enter: &Enter) {
         let client = enter.client as usize;
         let room = self.clients[client].room;
-        if self.is_late(client, conn) && self.nodes[node].shard.member_of(room, client).is_some() {
-            // A request of an attempt that was given up long ago must not oust the client's newer self: the node waits for
-            // the gateway's word before it does, and that does not come.
-            return self.close(conn, 1);
-        }
         self.members += 1;
         let member = Member {
             number: self.members,
@@ -368,14 +363,12 @@ impl World {
                     format!("{} finds room-{room} full", world.node_ids[node])
                 });
             }
-            Entered::In { opened, replaced } => {
+            Entered::In { opened, dropped } => {
                 it.joins_admitted += 1;
                 if opened {
                     self.room_opened(node, room);
                 }
-                if let Some(conn) = replaced.and_then(|old| old.conn) {
-                    // It is the same client, and listens no more.
-                    self.send(conn, 1, Frame::Leave(Leave::Disconnect));
+                if let Some(conn) = dropped.and_then(|before| before.conn) {
                     self.close(conn, 1);
                 }
                 let taken =
@@ -422,6 +415,7 @@ impl World {
 
     /// A participant's media is up; the gateway sees it pass by.
     pub(crate) fn member_connected(&mut self, node: usize, member: u32) {
+        self.member_spoke(node, member);
         let now = self.now;
         let it = &mut self.nodes[node];
         let Some(member) = it.shard.member(member) else { return };
@@ -433,6 +427,15 @@ impl World {
         it.joins_connected += 1;
         if let Some(conn) = conn {
             self.send(conn, 1, Frame::Active);
+        }
+    }
+
+    /// Something that a client said over a session has arrived.
+    pub(crate) fn member_spoke(&mut self, node: usize, member: u32) {
+        let old = self.nodes[node].shard.spoke(member);
+        if let Some(conn) = old.and_then(|old| old.conn) {
+            self.send(conn, 1, Frame::Leave(Leave::Disconnect));
+            self.close(conn, 1);
         }
     }
 

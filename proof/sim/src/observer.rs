@@ -58,7 +58,7 @@ struct RoomTruth {
     /// When it last had two.
     split_at: Option<Time>,
     /// Where it was opened, or taken over, lately.
-    openings: Vec<(Time, usize)>,
+    openings: Vec<(Time, (usize, Generation))>,
     /// What it was made as by the server API, while it lives.
     settings: Option<RoomSettings>,
 }
@@ -176,8 +176,11 @@ impl World {
             truth.split_at = Some(now);
         }
         truth.openings.retain(|(at, _)| now.since(*at) < FEUD_SPAN);
-        truth.openings.push((now, node));
-        let here = truth.openings.iter().filter(|(_, other)| *other == node).count();
+        let told = truth.openings.iter().any(|(.., of)| *of == (node, generation));
+        if !told {
+            truth.openings.push((now, (node, generation)));
+        }
+        let here = truth.openings.iter().filter(|(_, (other, _))| *other == node).count();
         if here > OPENINGS_MAX && truth.openings.len() > here {
             self.violated("feud", |world| {
                 format!("room-{room} comes to {} again and again", world.node_ids[node])

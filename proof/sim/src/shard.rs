@@ -13,6 +13,8 @@ pub(crate) const CONSENT: Duration = Duration::from_secs(10);
 pub(crate) const RESUME_SPAN: Duration = Duration::from_secs(5);
 /// How long a join may take to come to media.
 pub(crate) const JOIN_SPAN: Duration = Duration::from_secs(60);
+/// How long a session may wait for its client's first word.
+const WORD_SPAN: Duration = Duration::from_secs(10);
 /// How long a room without participants is kept, in these worlds.
 pub(crate) const DEPARTURE_SPAN: Duration = Duration::from_secs(20);
 
@@ -37,14 +39,16 @@ pub(crate) struct Room {
     pub(crate) generation: Generation,
     pub(crate) settings: Option<RoomSettings>,
     pub(crate) members: Vec<Member>,
+    /// Newer sessions of members, which wait until their clients have said something.
+    pub(crate) successors: Vec<Member>,
     pub(crate) opened_at: Time,
     pub(crate) idle_since: Option<Time>,
 }
 
 /// What came of a join at the shard.
 pub(crate) enum Entered {
-    /// It is in; the number of a participant of the same identity that it replaces, and its socket.
-    In { opened: bool, replaced: Option<Member> },
+    /// It is in; another session of the identity had waited until now.
+    In { opened: bool, dropped: Option<Member> },
     /// The room is here under a newer generation.
     Stale,
     /// The room has as many participants as it may have.
@@ -55,6 +59,13 @@ pub(crate) enum Entered {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shard {
     pub(crate) rooms: Vec<Room>,
+}
+
+impl Room {
+    /// All sessions: of members, and those that wait.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(&self.successors)
+    }
 }
 
 impl Shard {
@@ -82,6 +93,7 @@ impl Shard {
                 generation,
                 settings: settings.clone(),
                 members: Vec::new(),
+                successors: Vec::new(),
                 opened_at: now,
                 idle_since,
             });
@@ -96,15 +108,42 @@ impl Shard {
         opened |= generation > open.generation || open.settings.is_none() && settings.is_some();
         open.generation = generation;
         open.settings = open.settings.take().or(settings);
-        let same = open.members.iter().position(|other| other.client == member.client);
-        let replaced = same.map(|at| open.members.remove(at));
+        let same = |other: &Member| other.client == member.client;
+        let dropped = open.successors.extract_if(.., |other| same(other)).next();
+        if open.members.iter().any(|other| same(other) && other.conn.is_some()) {
+            open.successors.push(member);
+            return Entered::In { opened, dropped };
+        }
+        open.members.retain(|other| !same(other));
         let limit = open.settings.as_ref().map_or(0, |it| it.max_participants) as usize;
         if limit > 0 && open.members.len() >= limit {
             return Entered::Full;
         }
         open.idle_since = None;
         open.members.push(member);
-        Entered::In { opened, replaced }
+        Entered::In { opened, dropped }
+    }
+
+    /// The client of this session has said something: if it waits, it takes its place, and who had that is returned.
+    pub(crate) fn spoke(&mut self, number: u32) -> Option<Member> {
+        for room in &mut self.rooms {
+            let Some(at) = room.successors.iter().position(|m| m.number == number) else {
+                continue;
+            };
+            let member = room.successors.remove(at);
+            let old = room.members.extract_if(.., |other| other.client == member.client).next();
+            room.idle_since = None;
+            room.members.push(member);
+            return old;
+        }
+        None
+    }
+
+    /// Takes away those that have waited in vain.
+    pub(crate) fn tire(&mut self, now: Time) -> Vec<Member> {
+        let waited = |member: &mut Member| now.since(member.joined_at) >= WORD_SPAN;
+        let rooms = self.rooms.iter_mut();
+        rooms.flat_map(|room| room.successors.extract_if(.., waited)).collect()
     }
 
     /// The participant of `client` in `room`, which may be resumed.
@@ -117,14 +156,16 @@ impl Shard {
         self.rooms.iter_mut().flat_map(|room| &mut room.members).find(|m| m.number == number)
     }
 
-    /// The same, to look at.
+    /// Whether it is here, or waits.
     pub(crate) fn has_member(&self, number: u32) -> bool {
-        self.rooms.iter().flat_map(|room| &room.members).any(|member| member.number == number)
+        self.rooms.iter().flat_map(Room::sessions).any(|member| member.number == number)
     }
 
     /// The participant whose signalling this is.
     pub(crate) fn member_at(&mut self, conn: ConnId) -> Option<&mut Member> {
-        self.rooms.iter_mut().flat_map(|room| &mut room.members).find(|m| m.conn == Some(conn))
+        let rooms = self.rooms.iter_mut();
+        let mut all = rooms.flat_map(|room| room.members.iter_mut().chain(&mut room.successors));
+        all.find(|member| member.conn == Some(conn))
     }
 
     /// Takes participants away for whom `gone` holds; they are returned.
@@ -141,6 +182,7 @@ impl Shard {
             if removed.len() > before && room.members.is_empty() {
                 room.idle_since = Some(now);
             }
+            removed.extend(room.successors.extract_if(.., |member| gone(number, member)));
         }
         removed
     }
@@ -151,6 +193,6 @@ impl Shard {
     }
 
     pub(crate) fn participants(&self) -> usize {
-        self.rooms.iter().map(|room| room.members.len()).sum()
+        self.rooms.iter().flat_map(Room::sessions).count()
     }
 }

@@ -44,6 +44,7 @@ scenarios! {
     wall_clocks_jump,
     certificate_and_names,
     gray_node,
+    late_request,
 }
 
 /// Seeds that once failed, by what they found.
@@ -67,4 +68,5 @@ found! {
     losers_were_not_steered_when_the_winner_was_back: 565,
     an_old_claim_was_resolved_over_a_living_home: 116,
     a_claimant_died_before_it_looked_again: 13,
+    a_late_join_ousted_its_own_newer_self: 4318,
 }

@@ -14,7 +14,7 @@ impl World {
     /// Closes rooms; their participants are told to join anew.
     pub(crate) fn fence(&mut self, node: usize, gone: impl FnMut(&Room) -> bool) {
         for open in self.nodes[node].shard.close(gone) {
-            for member in &open.members {
+            for member in open.sessions() {
                 self.observer.forced += 1;
                 if let Some(conn) = member.conn {
                     self.send(conn, 1, Frame::Leave(Leave::Reconnect));
@@ -77,6 +77,9 @@ impl World {
         }
         for conn in silent {
             self.send(conn, 1, Frame::Leave(Leave::Resume));
+            self.close(conn, 1);
+        }
+        for conn in self.nodes[node].shard.tire(now).into_iter().filter_map(|member| member.conn) {
             self.close(conn, 1);
         }
         self.remove_members(node, None, |_, member| {

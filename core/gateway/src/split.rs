@@ -1,0 +1,209 @@
+//! Rooms that more than one node holds: who makes way for whom, and when nobody does yet.
+//!
+//! A gateway that hears both homes tells the older one to make way. While some other gateway hears one of them alone, that
+//! does not last: its clients cannot follow, it opens the room anew where they were, under a higher generation, and now the
+//! other home makes way, to and fro. So both are left alone while the regions are known to be parted, or when it happens.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use outlast_control::{Health, Home};
+use outlast_model::{NodeId, RegionName, RoomName, Time};
+use outlast_wire::Steer;
+
+use crate::{Output, Role, Session, Why, sessions::is_superseded};
+
+/// Span between two looks at rooms that could not be made one.
+const UNITE_INTERVAL: Duration = Duration::from_secs(1);
+/// A node that has the room again so soon after it made way was given it by somebody who does not reach the home.
+const FEUD_SPAN: Duration = Duration::from_secs(10);
+/// How long both keep it then, at least; twice as long with each further time. Shorter: people are moved to and fro.
+const FEUD_MIN: Duration = Duration::from_secs(2);
+/// And at most, unless every gateway concerned sees as much as this one before.
+const FEUD_MAX: Duration = Duration::from_secs(30);
+/// After so long without another time it begins anew.
+const FEUD_FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// Who was told to make way, and where that did not last.
+#[derive(Debug, Default)]
+pub(crate) struct Feuds {
+    /// By room: the node told last, and when; those of the last [`FEUD_SPAN`].
+    steered: BTreeMap<RoomName, (NodeId, Time)>,
+    feuds: BTreeMap<RoomName, Feud>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Feud {
+    returned_at: Time,
+    times: u32,
+}
+
+impl Feud {
+    /// Whether both homes are left alone; with `calm` everybody concerned sees as much as this gateway.
+    fn is_on(self, now: Time, calm: impl FnOnce() -> bool) -> bool {
+        let span = now.since(self.returned_at);
+        let least = FEUD_MIN.saturating_mul(1 << self.times.min(5)).min(FEUD_MAX);
+        span < least || (span < FEUD_MAX && !calm())
+    }
+}
+
+impl Feuds {
+    fn told(&mut self, now: Time, room: &RoomName, node: &NodeId) {
+        self.steered.insert(room.clone(), (node.clone(), now));
+    }
+
+    /// `node` has `room` anew, while its home is elsewhere.
+    fn returned(&mut self, now: Time, room: &RoomName, node: &NodeId) {
+        let told = self.steered.get(room);
+        if told.is_some_and(|(told, at)| told == node && now.since(*at) < FEUD_SPAN) {
+            let times = self.feuds.get(room).map_or(0, |feud| feud.times + 1);
+            self.feuds.insert(room.clone(), Feud { returned_at: now, times });
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.steered.is_empty() && self.feuds.is_empty()
+    }
+
+    fn forget(&mut self, now: Time) {
+        self.steered.retain(|_, (_, at)| now.since(*at) < FEUD_SPAN);
+        self.feuds.retain(|_, feud| now.since(feud.returned_at) < FEUD_FORGOTTEN);
+    }
+}
+
+impl Role {
+    /// Tells those who hold `room` and are not its home: `node` that has just named it, and with `news` the others too. Of
+    /// two with one generation the home gets the next: whoever ends the other must not end this one.
+    pub(crate) fn steer(
+        &mut self,
+        now: Time,
+        node: &NodeId,
+        room: &RoomName,
+        news: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let [Home { node: winner, generation }, losers @ ..] = self.view.hosts(room) else {
+            return;
+        };
+        if losers.is_empty() {
+            return;
+        }
+        // A home that is gone takes nobody in; the room is about to get another, or it comes back.
+        if !self.reigns(winner) {
+            self.split.insert(room.clone());
+            return;
+        }
+        let tie = losers.iter().any(|loser| loser.generation == *generation);
+        let generation = if tie { generation.next() } else { *generation };
+        let told = |home: &&Home| news || home.node == *node;
+        // Nor is one told whom this gateway does not hear: others may, and it may be where people cannot follow.
+        let stays =
+            |home: &&Home| !self.reigns(&home.node) || self.may_stay(now, room, &home.node, winner);
+        let (islands, told): (Vec<_>, Vec<_>) = losers.iter().filter(told).partition(stays);
+        let steer = |to: &NodeId| {
+            let steer = Steer { room: room.clone(), generation, node: winner.clone() };
+            Output::Steer { node: to.clone(), steer }
+        };
+        for told in told {
+            self.feuds.told(now, room, &told.node);
+            out.push(steer(&told.node));
+        }
+        if tie {
+            out.push(steer(winner));
+        }
+        if !islands.is_empty() {
+            self.split.insert(room.clone());
+        }
+    }
+
+    /// `node` has `room` under a generation that was not known. When it made way a moment ago, for a home that still has
+    /// it, somebody has given it the room who does not reach that home, and would again.
+    pub(crate) fn look_for_feud(&mut self, now: Time, node: &NodeId, room: &RoomName) {
+        if let [home, others @ ..] = self.view.hosts(room)
+            && home.node == *node
+            && others.iter().any(|other| self.lives(&other.node))
+        {
+            self.feuds.returned(now, room, node);
+        }
+    }
+
+    /// Whether `room` is left at `node` although its home is another: people who are there could not follow it.
+    fn may_stay(&self, now: Time, room: &RoomName, node: &NodeId, home: &NodeId) -> bool {
+        let (Some(here), Some(there)) = (self.region_of(node), self.region_of(home)) else {
+            return false;
+        };
+        if let Some(feud) = self.feuds.feuds.get(room) {
+            let seen = self.shrink.alive();
+            let calm = || self.outlooks.see_as_much(now, [here, there], seen);
+            if feud.is_on(now, calm) {
+                return true;
+            }
+        }
+        here != there && self.outlooks.are_parted(now, &self.regions, here, there)
+    }
+
+    fn region_of(&self, node: &NodeId) -> Option<&RegionName> {
+        self.view.node(node).map(|node| &node.facts.region)
+    }
+
+    pub(crate) fn lives(&self, node: &NodeId) -> bool {
+        self.view.node(node).is_some_and(|node| node.health != Health::Down)
+    }
+
+    /// Whether others may be told to make way for `node`: it lives, and it has been heard since this process stood still
+    /// last. What the view says of nodes is as old as that, until they have answered.
+    pub(crate) fn reigns(&self, node: &NodeId) -> bool {
+        self.lives(node)
+            && self.nodes.get(node).is_some_and(|state| state.echoed >= self.resumed_at)
+    }
+
+    /// The sessions of `room` that are not at the home that counts follow it.
+    pub(crate) fn supersede(&mut self, now: Time, room: &RoomName) {
+        let mut waits = false;
+        for id in self.sessions.of_room(room) {
+            let Some(session) = self.sessions.get(id) else { continue };
+            match self.must_follow(now, session) {
+                Some(true) => self.pace.push(id, Why::Superseded),
+                Some(false) => waits = true,
+                None => {}
+            }
+        }
+        if waits {
+            self.split.insert(room.clone());
+        }
+    }
+
+    /// Whether a session must follow its room to another home; `Some(false)` when it is to wait, `None` when it is there.
+    pub(crate) fn must_follow(&self, now: Time, session: &Session) -> Option<bool> {
+        let Session { room, node, .. } = session;
+        let home = self.view.home(room).filter(|home| is_superseded(session, home))?;
+        let hosted = self.view.hosts(room).iter().any(|home| home.node == *node);
+        let stays = hosted && self.may_stay(now, room, node, &home.node);
+        Some(self.reigns(&home.node) && !stays)
+    }
+
+    /// Rooms that two nodes hold are made one, if they can be now.
+    pub(crate) fn unite(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.unite_at = now + UNITE_INTERVAL;
+        for room in std::mem::take(&mut self.split) {
+            let Some(home) = self.view.home(&room).cloned() else { continue };
+            if !self.reigns(&home.node) {
+                self.split.insert(room);
+                continue;
+            }
+            self.supersede(now, &room);
+            self.steer(now, &home.node, &room, true, out);
+        }
+    }
+
+    /// When rooms of two homes are looked at again.
+    pub(crate) fn splits_wake_at(&self) -> Option<Time> {
+        (!self.split.is_empty() || !self.feuds.is_empty()).then_some(self.unite_at)
+    }
+
+    pub(crate) fn wake_splits(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.splits_wake_at().is_some_and(|at| at <= now) {
+            self.feuds.forget(now);
+            self.unite(now, out);
+        }
+    }
+}
