@@ -149,6 +149,8 @@ impl Regions {
         }
         (self.stale, self.revision) = (false, outlooks.revision());
         let hears = self.hears(now, outlooks);
+        // Who hears few regions is cut off itself: it is not they who come and go.
+        let most = hears.count_ones() as usize * 2 > self.regions.len();
         for (at, region) in self.regions.iter_mut().enumerate() {
             let health = if hears & (1 << at) != 0 {
                 RegionHealth::Up
@@ -157,7 +159,7 @@ impl Regions {
             } else {
                 RegionHealth::Doubted
             };
-            out.extend(region.turn(now, health));
+            out.extend(region.turn(now, health, most));
         }
         // While nodes of every region are heard, nobody's opinion matters.
         let own = self.own;
@@ -181,13 +183,13 @@ fn is_agreed_down(outlooks: &Outlooks, now: Time, region: usize) -> bool {
 }
 
 impl Region {
-    fn turn(&mut self, now: Time, to: RegionHealth) -> Option<RegionChange> {
+    fn turn(&mut self, now: Time, to: RegionHealth, most: bool) -> Option<RegionChange> {
         let probation = self.calm.is_on_probation();
         let from = std::mem::replace(&mut self.health, to);
         match to {
             RegionHealth::Down if from != to => {
                 self.calm.fall(now);
-                if std::mem::take(&mut self.stood) {
+                if std::mem::take(&mut self.stood) && most {
                     let before = self.fell_at.replace(now);
                     self.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN);
                 }
@@ -360,6 +362,46 @@ mod tests {
                 (RegionHealth::Up, RegionHealth::Up, false)
             );
         }
+    }
+
+    #[test]
+    fn a_region_that_falls_twice_in_a_minute_flaps_until_it_is_calm() {
+        let mut story = Story::new(&["us"]);
+        let ap = RegionName::from("ap");
+        let mut fall = |story: &mut Story, span: Duration| {
+            story.says(0, &["eu", "us"]);
+            story.lose("ap");
+            assert_eq!(story.health("ap"), RegionHealth::Down);
+            let down = story.regions.flapping(story.now);
+            story.pass(Duration::from_secs(1));
+            story.regions.node_turned(&ap, true);
+            assert_eq!(story.health("ap"), RegionHealth::Up);
+            let up = story.regions.flapping(story.now);
+            story.pass(span - Duration::from_secs(1));
+            (down, up)
+        };
+        assert_eq!(fall(&mut story, FLAP_SPAN), (0, 0));
+        assert_eq!(fall(&mut story, Duration::from_secs(5)), (0, 0), "a minute after the first");
+        assert_eq!(fall(&mut story, CALM_MIN), (1, 1));
+        assert_eq!(story.regions.flapping(story.now), 1);
+        story.pass(Duration::from_secs(1));
+        assert_eq!(story.regions.flapping(story.now), 0);
+    }
+
+    #[test]
+    fn who_hears_nobody_finds_nobody_flapping() {
+        let mut story = Story::new(&["eu"]);
+        for _ in 0..2 {
+            story.says(0, &["eu"]);
+            ["ap", "us"].iter().for_each(|region| story.lose(region));
+            assert_eq!(story.health("ap"), RegionHealth::Down);
+            story.pass(Duration::from_secs(1));
+            ["ap", "us"].map(RegionName::from).iter().for_each(|region| {
+                story.regions.node_turned(region, true);
+            });
+            assert_eq!(story.health("ap"), RegionHealth::Up);
+        }
+        assert_eq!(story.regions.flapping(story.now), 0);
     }
 
     #[test]

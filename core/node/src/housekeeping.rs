@@ -18,6 +18,9 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) const TIMER_GRAIN: Duration = Duration::from_millis(1);
 /// How long a participant may take until its media is up (LiveKit's server: 60 s).
 const JOIN_SPAN: Duration = Duration::from_secs(60);
+/// How long it may be silent until then: SDKs ping each second as soon as they have their answer. The path to a client whose
+/// machine or gateway lost its power says nothing, and the others would see it for a minute.
+const SILENT_SPAN: Duration = Duration::from_secs(15);
 /// How long a participant whose media was lost may take to resume (LiveKit's server: 5 s).
 const RESUME_SPAN: Duration = Duration::from_secs(5);
 /// Least span between two updates about one room's counts (LiveKit's server: 5 s).
@@ -57,15 +60,20 @@ impl Shard {
             return;
         }
         let Some(participant) = self.participants.get(key) else { return };
-        if !participant.is_connected() && now.since(participant.joined_at) >= JOIN_SPAN {
-            self.tell_leave(
-                key,
-                proto::leave_request::Action::Disconnect,
-                proto::DisconnectReason::JoinFailure,
-                out,
-            );
-            self.remove(key, proto::DisconnectReason::JoinFailure, out);
-            return;
+        if !participant.is_connected() {
+            let late = now.since(participant.joined_at) >= JOIN_SPAN;
+            let silent = now.since(participant.spoke_at) >= SILENT_SPAN;
+            if late && !silent {
+                self.tell_leave(
+                    key,
+                    proto::leave_request::Action::Disconnect,
+                    proto::DisconnectReason::JoinFailure,
+                    out,
+                );
+            }
+            if late || silent {
+                return self.remove(key, proto::DisconnectReason::JoinFailure, out);
+            }
         }
         let silent = participant
             .link

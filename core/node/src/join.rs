@@ -214,6 +214,7 @@ impl Shard {
             version: 1,
             joined_unix_ms: millis(self.unix(now)),
             joined_at: now,
+            spoke_at: now,
             lost_at: None,
             refresh_at: now,
             nudge_at: None,

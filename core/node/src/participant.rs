@@ -51,6 +51,8 @@ pub(crate) struct Participant {
     pub(crate) version: u32,
     pub(crate) joined_unix_ms: i64,
     pub(crate) joined_at: Time,
+    /// When its client last said something over its socket; at first when it joined.
+    pub(crate) spoke_at: Time,
     /// When signalling or media was lost; cleared by a resume.
     pub(crate) lost_at: Option<Time>,
     pub(crate) refresh_at: Time,

@@ -37,6 +37,7 @@ impl Shard {
         if !self.is_current(key, session) {
             return;
         }
+        self.participants[key].spoke_at = now;
         use signal_request::Message as Request;
         if !matches!(message, Request::Leave(_)) {
             self.spoke(key, out);

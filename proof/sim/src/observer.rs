@@ -57,8 +57,8 @@ struct RoomTruth {
     split_since: Option<Time>,
     /// When it last had two.
     split_at: Option<Time>,
-    /// Where it was opened, or taken over, lately.
-    openings: Vec<(Time, (usize, Generation))>,
+    /// Where it came to lately.
+    openings: Vec<(Time, usize)>,
     /// What it was made as by the server API, while it lives.
     settings: Option<RoomSettings>,
 }
@@ -176,11 +176,10 @@ impl World {
             truth.split_at = Some(now);
         }
         truth.openings.retain(|(at, _)| now.since(*at) < FEUD_SPAN);
-        let told = truth.openings.iter().any(|(.., of)| *of == (node, generation));
-        if !told {
-            truth.openings.push((now, (node, generation)));
+        if truth.openings.last().is_none_or(|(_, last)| *last != node) {
+            truth.openings.push((now, node));
         }
-        let here = truth.openings.iter().filter(|(_, (other, _))| *other == node).count();
+        let here = truth.openings.iter().filter(|(_, other)| *other == node).count();
         if here > OPENINGS_MAX && truth.openings.len() > here {
             self.violated("feud", |world| {
                 format!("room-{room} comes to {} again and again", world.node_ids[node])
@@ -293,7 +292,7 @@ impl World {
         let now = self.now;
         let truth = &mut self.observer.judged[region];
         if health == RegionHealth::Down
-            && truth.fell_at.is_none_or(|before| now.since(before) > NEWS_MAX * 3)
+            && truth.fell_at.is_none_or(|before| now.since(before) > NEWS_MAX * 2)
         {
             let before = truth.fell_at.replace(now);
             truth.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN + NEWS_MAX);

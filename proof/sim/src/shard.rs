@@ -15,6 +15,8 @@ pub(crate) const RESUME_SPAN: Duration = Duration::from_secs(5);
 pub(crate) const JOIN_SPAN: Duration = Duration::from_secs(60);
 /// How long a session may wait for its client's first word.
 const WORD_SPAN: Duration = Duration::from_secs(10);
+/// And how long it may be silent until then.
+pub(crate) const SILENT_SPAN: Duration = Duration::from_secs(15);
 /// How long a room without participants is kept, in these worlds.
 pub(crate) const DEPARTURE_SPAN: Duration = Duration::from_secs(20);
 

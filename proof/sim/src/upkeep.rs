@@ -6,7 +6,7 @@ use outlast_tenure::Input;
 
 use crate::{
     conn::{Frame, Leave},
-    shard::{CONSENT, DEPARTURE_SPAN, JOIN_SPAN, Member, RESUME_SPAN, Room},
+    shard::{CONSENT, DEPARTURE_SPAN, JOIN_SPAN, Member, RESUME_SPAN, Room, SILENT_SPAN},
     world::World,
 };
 
@@ -62,7 +62,9 @@ impl World {
         for at in 0..self.nodes[node].shard.rooms.len() {
             for index in 0..self.nodes[node].shard.rooms[at].members.len() {
                 let member = &self.nodes[node].shard.rooms[at].members[index];
-                let heard = self.checks_arrive(node, member);
+                // Its client pings as soon as it is answered; media comes after.
+                let pings = !member.connected && member.conn.is_some_and(|conn| self.flows(conn));
+                let heard = pings || self.checks_arrive(node, member);
                 let member = &mut self.nodes[node].shard.rooms[at].members[index];
                 if heard {
                     member.heard_at = now;
@@ -84,6 +86,9 @@ impl World {
         }
         self.remove_members(node, None, |_, member| {
             member.lost_at.is_some_and(|at| now.since(at) >= RESUME_SPAN)
+        });
+        self.remove_members(node, None, |_, member| {
+            !member.connected && now.since(member.heard_at) >= SILENT_SPAN
         });
         self.remove_members(node, Some(Leave::Disconnect), |_, member| {
             !member.connected && now.since(member.joined_at) >= JOIN_SPAN

@@ -6,7 +6,7 @@ use outlast_wire::Outlook;
 
 use crate::world::{Setup, World};
 
-const REGIONS: Setup<'_> = Setup {
+pub(crate) const REGIONS: Setup<'_> = Setup {
     nodes: &["eu-1", "eu-2", "us-1", "ap-1"],
     gateways: &["eu-g2", "us-g1", "ap-g1"],
     directory: None,

@@ -7,4 +7,5 @@ mod fleet;
 mod laws;
 mod nodes;
 mod rooms;
+mod splits;
 mod world;

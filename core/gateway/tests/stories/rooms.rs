@@ -118,8 +118,18 @@ fn who_names_an_old_room_after_a_heal_is_steered_each_time() {
     for _ in 0..2 {
         world.stream("us-1", StreamEvent::Connected);
         world.hosts("us-1", "a", 1);
+        assert_eq!(
+            world.steered(),
+            [],
+            "it is not heard well: people may be there who cannot follow"
+        );
+        world.wake_up("us-1");
+        world.run(1_300);
+        assert_eq!(world.health("us-1"), Health::Alive);
         assert_eq!(world.steered(), [steer("us-1", "eu-1", 2)]);
+        world.silence("us-1");
         world.stream("us-1", StreamEvent::Lost);
+        world.run(3_000);
     }
     world.stream("us-1", StreamEvent::Connected);
     world.stream("us-1", StreamEvent::Frame(RoomFrame::Synced));

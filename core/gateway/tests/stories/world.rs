@@ -78,6 +78,8 @@ pub(crate) struct Other {
     /// The regions that it hears.
     pub(crate) hears: Vec<&'static str>,
     pub(crate) shrunk: bool,
+    /// Nodes alive there.
+    pub(crate) alive: u16,
     /// Whether this gateway's outlooks reach it.
     pub(crate) hears_us: bool,
     echoed: Option<Time>,
@@ -165,6 +167,7 @@ impl World {
             next_at: Some(phase(n) + Duration::from_millis(70)),
             hears: vec!["ap", "eu", "us"],
             shrunk: false,
+            alive: u16::MAX,
             hears_us: true,
             echoed: None,
         });
@@ -347,6 +350,7 @@ impl World {
             regions_digest: self.digest,
             hears: bits.fold(0, |bits, (n, _)| bits | 1 << n),
             shrunk: other.shrunk,
+            alive: other.alive,
             stamp: due.as_nanos(),
             echoed: other.echoed.map(|stamp| Echoed {
                 epoch: EPOCH,

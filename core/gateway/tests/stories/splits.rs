@@ -1,0 +1,125 @@
+//! Rooms that two nodes hold: who makes way, and who is left alone.
+
+use std::time::Duration;
+
+use outlast_control::Health;
+
+use crate::{
+    fleet::REGIONS,
+    world::{Setup, World},
+};
+
+fn steer(node: &str, winner: &str, generation: u64) -> (String, String, u64) {
+    (node.to_owned(), winner.to_owned(), generation)
+}
+
+/// Everybody is heard well, and nobody has been steered yet.
+fn regions() -> World {
+    let mut world = World::new(&REGIONS);
+    world.run(4_000);
+    world.steered();
+    world
+}
+
+#[test]
+fn homes_in_regions_that_do_not_hear_each_other_are_left_alone_until_they_do() {
+    let mut world = regions();
+    world.other("ap-g1").hears = vec!["ap", "eu"];
+    world.run(1_000);
+    world.hosts("us-1", "a", 1);
+    world.hosts("ap-1", "a", 2);
+    world.run(20_000);
+    assert_eq!(world.steered(), [], "who is in us could not follow to ap");
+    // Whoever comes now goes to the one that counts.
+    assert_eq!(world.place("a"), Some(("ap-1".into(), 2, true)));
+    world.other("ap-g1").hears = vec!["ap", "eu", "us"];
+    world.run(1_500);
+    assert_eq!(world.steered().first(), Some(&steer("us-1", "ap-1", 2)));
+}
+
+#[test]
+fn a_client_at_a_home_that_is_left_alone_stays_there() {
+    let mut world = regions();
+    world.other("ap-g1").hears = vec!["ap", "eu"];
+    world.run(1_000);
+    world.hosts("us-1", "a", 1);
+    world.open(1, "a", "us-1", 1);
+    let since = world.now;
+    world.hosts("ap-1", "a", 2);
+    world.run(5_000);
+    assert_eq!(world.told(since), []);
+    world.loses("us-1", "a", 1);
+    world.run(1_500);
+    assert_eq!(world.told(since).len(), 1, "it is there no more");
+}
+
+#[test]
+fn whom_this_gateway_does_not_hear_it_does_not_send_away() {
+    let mut world = regions();
+    world.hosts("us-1", "a", 1);
+    world.silence("us-1");
+    world.run(3_000);
+    assert_eq!(world.health("us-1"), Health::Down);
+    world.hosts("ap-1", "a", 2);
+    world.run(5_000);
+    assert_eq!(world.steered(), []);
+    world.wake_up("us-1");
+    world.run(2_000);
+    assert_eq!(world.steered().first(), Some(&steer("us-1", "ap-1", 2)));
+}
+
+#[test]
+fn a_room_that_comes_back_to_where_it_made_way_is_left_at_both_homes() {
+    let mut world = regions();
+    world.hosts("us-1", "a", 1);
+    world.hosts("ap-1", "a", 2);
+    assert_eq!(world.steered(), [steer("us-1", "ap-1", 2)]);
+    world.loses("us-1", "a", 1);
+    world.run(500);
+    // Somebody does not hear ap-1, although all gateways hear all regions.
+    world.other("us-g1").alive = 3;
+    world.hosts("us-1", "a", 3);
+    world.run(20_000);
+    assert_eq!(world.steered(), [], "ap-1's people would bring it back again");
+    world.other("us-g1").alive = 4;
+    world.run(1_500);
+    assert_eq!(world.steered().first(), Some(&steer("ap-1", "us-1", 3)));
+    // A second time it takes longer, however calm everybody is.
+    world.loses("ap-1", "a", 2);
+    world.hosts("ap-1", "a", 4);
+    world.run(3_500);
+    assert_eq!(world.steered(), []);
+    world.run(2_000);
+    assert_eq!(world.steered().first(), Some(&steer("us-1", "ap-1", 4)));
+}
+
+#[test]
+fn after_it_stood_still_it_speaks_for_no_home_that_has_not_answered_since() {
+    let mut world = World::new(&Setup::default());
+    world.run(4_000);
+    world.hosts("us-1", "a", 4);
+    world.steered();
+    world.stand_still(Duration::from_secs(11));
+    // What had piled up comes first: the room lives elsewhere by now, and us-1 may be gone.
+    world.hosts("eu-2", "a", 1);
+    assert_eq!(world.steered(), []);
+    world.run(1_500);
+    assert_eq!(world.steered().first(), Some(&steer("eu-2", "us-1", 4)));
+}
+
+#[test]
+fn what_a_node_hosted_counts_again_when_it_is_back_on_the_same_stream() {
+    let mut world = World::new(&Setup::default());
+    world.hosts("us-1", "a", 3);
+    world.silence("us-1");
+    world.run(123_000);
+    assert_eq!(world.role.view().rooms(), 0, "it has been down for long");
+    world.wake_up("us-1");
+    world.run(2_000);
+    assert_eq!(world.health("us-1"), Health::Alive);
+    assert_eq!(
+        world.place("a"),
+        Some(("us-1".into(), 3, true)),
+        "its stream has said so all along"
+    );
+}
