@@ -438,6 +438,8 @@ impl Role {
         }
         let away = self.claims.caller.is_open();
         if std::mem::replace(&mut self.claims.was_away, away) && !away {
+            // A replica may have taken over that lacks what was written last: its changes are counted as before.
+            self.claims.revision = Revision::START;
             self.note_all();
         }
         while self.claims.recheck.first().is_some_and(|(at, _)| *at <= now)
