@@ -81,7 +81,7 @@ impl Role {
         let down = !self.lives(&session.node);
         let superseded = self.must_follow(now, &session);
         if superseded == Some(false) {
-            self.split.insert(session.room.clone());
+            self.leave_split(now, &session.room);
         }
         self.sessions.insert(now, id, session);
         // The world went on while the node was thinking.

@@ -13,7 +13,9 @@ use outlast_wire::Steer;
 use crate::{Output, Role, Session, Why, sessions::is_superseded};
 
 /// Span between two looks at rooms that could not be made one.
-const UNITE_INTERVAL: Duration = Duration::from_secs(1);
+const UNITE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a room is left at homes in two regions for the sake of a gateway there that has fewer nodes than this one.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A node that has the room again so soon after it made way was given it by somebody who does not reach the home.
 const FEUD_SPAN: Duration = Duration::from_secs(10);
 /// How long both keep it then, at least; twice as long with each further time. Shorter: people are moved to and fro.
@@ -29,6 +31,8 @@ pub(crate) struct Feuds {
     /// By room: the node told last, and when; those of the last [`FEUD_SPAN`].
     steered: BTreeMap<RoomName, (NodeId, Time)>,
     feuds: BTreeMap<RoomName, Feud>,
+    /// Since when rooms are known to have two homes that could not be made one.
+    since: BTreeMap<RoomName, Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +93,7 @@ impl Role {
         }
         // A home that is gone takes nobody in; the room is about to get another, or it comes back.
         if !self.reigns(winner) {
-            self.split.insert(room.clone());
+            self.leave_split(now, room);
             return;
         }
         let tie = losers.iter().any(|loser| loser.generation == *generation);
@@ -103,15 +107,16 @@ impl Role {
             let steer = Steer { room: room.clone(), generation, node: winner.clone() };
             Output::Steer { node: to.clone(), steer }
         };
+        let raised = tie && !told.is_empty();
         for told in told {
             self.feuds.told(now, room, &told.node);
             out.push(steer(&told.node));
         }
-        if tie {
+        if raised {
             out.push(steer(winner));
         }
         if !islands.is_empty() {
-            self.split.insert(room.clone());
+            self.leave_split(now, room);
         }
     }
 
@@ -138,7 +143,20 @@ impl Role {
                 return true;
             }
         }
-        here != there && self.outlooks.are_parted(now, &self.regions, here, there)
+        if here == there {
+            return false;
+        }
+        // After a heal some hear the other region before others do.
+        let since = self.feuds.since.get(room).copied().unwrap_or(now);
+        let waits = now.since(since) < PATIENCE
+            && !self.outlooks.see_as_much(now, [here, there], self.shrink.alive());
+        waits || self.outlooks.are_parted(now, &self.regions, here, there)
+    }
+
+    /// `room` has two homes for now, and is looked at again.
+    pub(crate) fn leave_split(&mut self, now: Time, room: &RoomName) {
+        self.feuds.since.entry(room.clone()).or_insert(now);
+        self.split.insert(room.clone());
     }
 
     fn region_of(&self, node: &NodeId) -> Option<&RegionName> {
@@ -168,7 +186,7 @@ impl Role {
             }
         }
         if waits {
-            self.split.insert(room.clone());
+            self.leave_split(now, room);
         }
     }
 
@@ -187,7 +205,7 @@ impl Role {
         for room in std::mem::take(&mut self.split) {
             let Some(home) = self.view.home(&room).cloned() else { continue };
             if !self.reigns(&home.node) {
-                self.split.insert(room);
+                self.leave_split(now, &room);
                 continue;
             }
             self.supersede(now, &room);
@@ -204,6 +222,7 @@ impl Role {
         if self.splits_wake_at().is_some_and(|at| at <= now) {
             self.feuds.forget(now);
             self.unite(now, out);
+            self.feuds.since.retain(|room, _| self.split.contains(room));
         }
     }
 }

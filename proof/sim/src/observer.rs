@@ -34,7 +34,7 @@ const GHOST_MAX: Duration = Duration::from_secs(30);
 /// By then every gateway has heard of a room that was opened.
 const NEWS_MAX: Duration = Duration::from_secs(1);
 /// A room is not opened at one node more often than so in this span, while others open it too.
-const OPENINGS_MAX: usize = 3;
+const OPENINGS_MAX: usize = 4;
 const FEUD_SPAN: Duration = Duration::from_secs(10);
 /// By so much the observer may take a lease for longer than it is.
 const LEASE_SLACK: Duration = Duration::from_millis(500);
@@ -518,7 +518,8 @@ impl World {
         let it = &self.clients[client];
         let fine = |a: usize, b: usize| self.net.clean(self.now, a, b);
         // A socket that leads nowhere is given up when the SDK's own time is over.
-        if it.conn.is_some_and(|conn| !self.flows(conn)) {
+        let waits = it.stage == Stage::Asking && it.conn.is_none();
+        if waits || it.conn.is_some_and(|conn| !self.flows(conn)) {
             return false;
         }
         let gateways = 0..self.names.gateways;
