@@ -6,5 +6,6 @@ mod claims;
 mod fleet;
 mod laws;
 mod nodes;
+mod pace;
 mod rooms;
 mod world;

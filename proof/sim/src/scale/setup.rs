@@ -47,7 +47,7 @@ impl Globe {
                 epoch: GATEWAY_EPOCH,
                 nodes: facts.clone(),
                 gateways: others.collect(),
-                tell_per_second: scale.tell_per_second,
+                tell_per_second: Some(scale.tell_per_second).filter(|pace| *pace > 0),
                 spread: Spread::Everywhere,
                 directory: Some(DirectoryUse { keyer, arbitrates: true }),
                 seed: n as u64,
