@@ -11,6 +11,9 @@ use crate::Health;
 /// ago; higher: it is spread thinner than the load is.
 pub const GRANT_PERMILLE: u32 = 2;
 
+/// Joins a second of a node that does not say, being of an earlier version: the default of `node.joins_per_s`.
+pub const JOINS_PER_SECOND_UNSAID: u32 = 250;
+
 /// What the configuration says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -41,6 +44,8 @@ pub struct NodeView {
     pub ejected: bool,
     /// Load as it says itself, in thousandths.
     pub load_permille: u16,
+    /// Joins a second that it admits, as it says itself; 0 when it does not.
+    pub joins_per_second: u32,
     /// Grants since the last report, and in the interval before: a report may be older than what was granted just before
     /// it came.
     granted: [u32; 2],
@@ -70,6 +75,7 @@ impl NodeView {
             region_probation: false,
             ejected: false,
             load_permille: 0,
+            joins_per_second: 0,
             granted: [0; 2],
             hosted: BTreeMap::new(),
         }
@@ -100,6 +106,15 @@ impl NodeView {
             (false, true) => Standing::Probation,
             (false, false) => Standing::Good,
         })
+    }
+
+    /// Joins a second that it takes of rooms that are new to it; none when it gets no such rooms, or only for want of better.
+    pub(crate) fn takes_per_second(&self) -> u32 {
+        match (self.standing(), self.joins_per_second) {
+            (Some(Standing::Good), 0) => JOINS_PER_SECOND_UNSAID,
+            (Some(Standing::Good), said) => said,
+            _ => 0,
+        }
     }
 
     /// It says how loaded it is.
@@ -165,5 +180,22 @@ mod tests {
         check(|node| node.probation = true, true, true, Some(Standing::Probation));
         check(|node| node.region_probation = true, true, true, Some(Standing::Probation));
         check(|node| node.ejected = true, true, false, Some(Standing::Ejected));
+    }
+
+    #[test]
+    fn who_gets_no_rooms_takes_no_joins_of_them() {
+        let check = |change: fn(&mut NodeView), takes: u32| {
+            let mut node = node();
+            (node.health, node.joins_per_second) = (Health::Alive, 80);
+            change(&mut node);
+            assert_eq!(node.takes_per_second(), takes);
+        };
+        check(|_| {}, 80);
+        check(|node| node.joins_per_second = 0, JOINS_PER_SECOND_UNSAID);
+        check(|node| node.health = Health::Suspect, 0);
+        check(|node| node.draining = true, 0);
+        check(|node| node.full = true, 0);
+        check(|node| node.probation = true, 0);
+        check(|node| node.ejected = true, 0);
     }
 }

@@ -53,6 +53,11 @@ impl View {
         self.nodes.get_mut(id)
     }
 
+    /// Joins a second that the nodes admit together to which rooms would move now. Looks at every node.
+    pub fn takes_per_second(&self) -> u64 {
+        self.nodes.values().map(|node| u64::from(node.takes_per_second())).sum()
+    }
+
     /// All nodes of `region` are, or are no longer, on probation with it.
     pub fn set_region_probation(&mut self, region: &RegionName, probation: bool) {
         for node in self.nodes.values_mut().filter(|node| node.facts.region == *region) {

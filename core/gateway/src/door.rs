@@ -24,8 +24,8 @@ pub struct RoleConfig {
     pub nodes: Vec<NodeFacts>,
     /// Every other gateway of every region.
     pub gateways: Vec<GatewayFacts>,
-    /// RECONNECTs a second.
-    pub tell_per_second: u32,
+    /// RECONNECTs a second. `None`: what the nodes that are left can take, within [`TELL_PER_SECOND`](crate::TELL_PER_SECOND).
+    pub tell_per_second: Option<u32>,
     /// Which nodes a new room is offered to first.
     pub spread: Spread,
     /// `None` places by the view alone.

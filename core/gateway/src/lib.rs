@@ -22,4 +22,4 @@ pub use outlast_control::{
     Change, GatewayFacts, Health, NodeFacts, NodeView, Placement, RegionHealth, Spread, View,
 };
 pub use role::{Gone, Role, SETTLE_MAX};
-pub use tell::Why;
+pub use tell::{TELL_PER_SECOND, Why};

@@ -99,6 +99,7 @@ impl Role {
         }
         let view = self.view.node_mut(node).expect("states and view have the same nodes");
         view.report(beat.load_permille);
+        view.joins_per_second = beat.joins_per_second;
         view.full = beat.full;
         let drains = beat.draining && !view.draining;
         view.draining = beat.draining;

@@ -131,6 +131,7 @@ impl Role {
                 self.pace.push(id, self.why_broken(session));
             }
         }
+        self.set_pace(now);
         while let Some((session, mut why)) = self.pace.pop(now) {
             if let (Why::LinkReset, Some(at)) = (why, self.sessions.get(session)) {
                 // The node may have died while the session waited for its turn.

@@ -3,10 +3,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::RangeInclusive,
     time::Duration,
 };
 
-use outlast_model::{SessionId, Time};
+use outlast_model::{BEAT_INTERVAL, SessionId, Time};
+
+use crate::Role;
+
+/// How many are told a second when the configuration leaves it open. Below the least, small clusters would be silent for long
+/// although their nodes' bursts can take a small herd at once; what is too much for them they refuse for a moment. The most
+/// is what one gateway is taken to carry, since who is told comes back through a gateway: TLS, a token and a connection to
+/// a node for each.
+pub const TELL_PER_SECOND: RangeInclusive<u32> = 500..=2_000;
+/// Share, in thousandths, of the joins that the nodes left admit that goes to those who are told. The rest is for clients
+/// that come untold, having lost their gateway too, for whoever joins anyway, and for the node that gets more than its share
+/// of rooms. Higher: refusals; lower: longer silence.
+const SHARE_PERMILLE: u64 = 600;
 
 /// Why a session is told to reconnect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,21 +89,36 @@ pub(crate) struct Pace {
     interval: Duration,
     burst: Duration,
     next_at: Time,
+    /// When the interval is to be found anew; `None` when the configuration says it.
+    stale_at: Option<Time>,
 }
 
 impl Pace {
-    /// At most `per_second` are told a second, after a burst of a fifth of that.
-    pub(crate) fn new(per_second: u32) -> Pace {
-        let interval = Duration::from_secs(1) / per_second.max(1);
+    /// `per_second` are told a second, after a burst of a fifth of that. `None` follows what the nodes left can take.
+    pub(crate) fn new(per_second: Option<u32>) -> Pace {
         Pace {
             split: VecDeque::new(),
             queue: VecDeque::new(),
             queued: BTreeMap::new(),
             told: BTreeSet::new(),
-            interval,
+            interval: interval(per_second.unwrap_or(*TELL_PER_SECOND.start())),
             burst: Duration::from_millis(200),
             next_at: Time::ZERO,
+            stale_at: per_second.is_none().then_some(Time::ZERO),
         }
+    }
+
+    /// Whether somebody waits, and the pace is that of some time ago.
+    fn is_stale(&self, now: Time) -> bool {
+        self.stale_at.is_some_and(|at| at <= now) && self.wake_at().is_some()
+    }
+
+    /// One of `gateways` that tell at the same time, while nodes take `joins` a second.
+    fn follow(&mut self, now: Time, joins: u64, gateways: u64) {
+        let share = joins * SHARE_PERMILLE / 1_000 / gateways.max(1);
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        self.interval = interval(share.clamp(*TELL_PER_SECOND.start(), *TELL_PER_SECOND.end()));
+        self.stale_at = Some(now + BEAT_INTERVAL);
     }
 
     /// Tells `session` in its turn, once. Who waits already keeps turn and reason, unless the room is split now.
@@ -140,13 +168,29 @@ impl Pace {
     }
 }
 
+impl Role {
+    /// Finds the pace anew when it may have changed: beats say which nodes are left and what they can take.
+    pub(crate) fn set_pace(&mut self, now: Time) {
+        if !self.pace.is_stale(now) {
+            return;
+        }
+        // What hits a node hits the clients of every gateway; one that is about to stop is alone with its own.
+        let others = if self.draining { 0 } else { self.outlooks.heard(now) };
+        self.pace.follow(now, self.view.takes_per_second(), 1 + others as u64);
+    }
+}
+
+fn interval(per_second: u32) -> Duration {
+    Duration::from_secs(1) / per_second.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_burst_then_a_steady_pace_and_nobody_twice() {
-        let mut pace = Pace::new(500);
+        let mut pace = Pace::new(Some(500));
         for n in 0..1_000 {
             pace.push(SessionId(n), Why::NodeDown);
             pace.push(SessionId(n), Why::NodeEjected);
@@ -171,8 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn a_configured_pace_is_the_pace_whatever_is_left() {
+        let now = Time::from_millis(10_000);
+        for (configured, follows) in [(Some(7), false), (None, true)] {
+            let mut pace = Pace::new(configured);
+            assert!(!pace.is_stale(now), "nobody waits");
+            pace.push(SessionId(1), Why::NodeDown);
+            assert_eq!(pace.is_stale(now), follows);
+        }
+        let mut pace = Pace::new(None);
+        pace.push(SessionId(1), Why::NodeDown);
+        pace.follow(now, u64::from(u32::MAX) * 100, 0);
+        assert_eq!(pace.interval, interval(*TELL_PER_SECOND.end()));
+        assert!(!pace.is_stale(now) && pace.is_stale(now + BEAT_INTERVAL));
+    }
+
+    #[test]
     fn who_is_in_a_split_room_goes_first() {
-        let mut pace = Pace::new(500);
+        let mut pace = Pace::new(Some(500));
         for n in 0..10 {
             pace.push(SessionId(n), Why::NodeEjected);
         }

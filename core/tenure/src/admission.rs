@@ -82,6 +82,11 @@ impl Gate {
             || load_permille >= LOAD_FULL_PERMILLE - margin;
     }
 
+    /// How many are let in a second, in the long run.
+    pub(crate) fn per_second(&self) -> u32 {
+        u32::try_from(self.per_second).unwrap_or(u32::MAX)
+    }
+
     /// Whether new rooms are refused because of load.
     pub(crate) fn is_full(&self) -> bool {
         self.full

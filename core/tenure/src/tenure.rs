@@ -173,6 +173,7 @@ impl Tenure {
             draining: self.is_draining(),
             full: self.is_full(),
             lease_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            joins_per_second: self.gate.per_second(),
             ..beat
         };
         let (epoch, round) = (self.epoch, self.lease.sent(now));

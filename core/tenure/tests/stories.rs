@@ -324,6 +324,7 @@ fn beats_give_echoes_back_and_say_how_the_node_is() {
     assert!(beat.ticked && !beat.draining && !beat.full);
     assert_eq!((beat.load_permille, beat.rooms, beat.participants), (300, 1, 7));
     assert_eq!((beat.joins_admitted, beat.joins_connected), (3, 2));
+    assert_eq!(beat.joins_per_second, outlast_tenure::JOINS_PER_SECOND);
     // Of the last echo's beat, one interval has passed.
     assert_eq!(beat.lease_ms, 5_600);
     assert_eq!(world.tenure.gateways_heard(world.now), 1);

@@ -41,6 +41,8 @@ pub struct Beat {
     pub joins_admitted: u32,
     /// Those of them whose media came up, modulo 2^32.
     pub joins_connected: u32,
+    /// Joins a second that the node admits in the long run; 0 when it does not say, being of an earlier version.
+    pub joins_per_second: u32,
 }
 
 /// A gateway's answer to a beat.
@@ -132,6 +134,7 @@ impl Beat {
         out.extend_from_slice(&self.lease_ms.to_be_bytes());
         out.extend_from_slice(&self.joins_admitted.to_be_bytes());
         out.extend_from_slice(&self.joins_connected.to_be_bytes());
+        out.extend_from_slice(&self.joins_per_second.to_be_bytes());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Beat, DecodeError> {
@@ -146,6 +149,7 @@ impl Beat {
             lease_ms: reader.grown(Reader::u32)?,
             joins_admitted: reader.grown(Reader::u32)?,
             joins_connected: reader.grown(Reader::u32)?,
+            joins_per_second: reader.grown(Reader::u32)?,
         })
     }
 }
@@ -213,7 +217,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn any_message() -> impl Strategy<Value = Message> {
-        let beat = (any::<[bool; 3]>(), any::<u16>(), any::<[u32; 5]>(), any_echoed());
+        let beat = (any::<[bool; 3]>(), any::<u16>(), any::<[u32; 6]>(), any_echoed());
         let beat = beat.prop_map(|(flags, load_permille, counts, echoed)| {
             Message::Beat(Beat {
                 ticked: flags[0],
@@ -226,6 +230,7 @@ pub(crate) mod tests {
                 lease_ms: counts[2],
                 joins_admitted: counts[3],
                 joins_connected: counts[4],
+                joins_per_second: counts[5],
             })
         });
         let echo = any::<(u64, u64, u64)>().prop_map(|(epoch, heard_sequence, stamp)| {
@@ -250,7 +255,7 @@ pub(crate) mod tests {
     /// The beat as the first version wrote it: up to the echo.
     fn first_version(beat: &Beat) -> Vec<u8> {
         let mut bytes = encoded(&Message::Beat(*beat));
-        bytes.truncate(bytes.len() - 13);
+        bytes.truncate(bytes.len() - 17);
         bytes
     }
 
@@ -258,15 +263,23 @@ pub(crate) mod tests {
     fn what_the_first_version_did_not_send_has_its_default() {
         let echoed = Some(Echoed { epoch: Epoch(3), stamp: 4, held: Duration::from_micros(5) });
         let common = Beat { ticked: true, load_permille: 7, rooms: 2, echoed, ..Beat::default() };
-        let grown =
-            Beat { full: true, lease_ms: 6_000, joins_admitted: 9, joins_connected: 8, ..common };
+        let grown = Beat {
+            full: true,
+            lease_ms: 6_000,
+            joins_admitted: 9,
+            joins_connected: 8,
+            joins_per_second: 7,
+            ..common
+        };
         assert_eq!(Message::decode(&first_version(&grown)), Ok(Message::Beat(common)));
-        // A version in between ended after `full` or `lease_ms`.
+        // A version in between ended after `full`, `lease_ms` or `joins_connected`.
         let whole = encoded(&Message::Beat(grown));
-        let to_lease = Beat { joins_admitted: 0, joins_connected: 0, ..grown };
-        assert_eq!(Message::decode(&whole[..whole.len() - 8]), Ok(Message::Beat(to_lease)));
+        let to_joins = Beat { joins_per_second: 0, ..grown };
+        assert_eq!(Message::decode(&whole[..whole.len() - 4]), Ok(Message::Beat(to_joins)));
+        let to_lease = Beat { joins_admitted: 0, joins_connected: 0, ..to_joins };
+        assert_eq!(Message::decode(&whole[..whole.len() - 12]), Ok(Message::Beat(to_lease)));
         let to_full = Beat { lease_ms: 0, ..to_lease };
-        assert_eq!(Message::decode(&whole[..whole.len() - 12]), Ok(Message::Beat(to_full)));
+        assert_eq!(Message::decode(&whole[..whole.len() - 16]), Ok(Message::Beat(to_full)));
         let common = Outlook { hears: 3, echoed, ..Outlook::default() };
         let whole = encoded(&Message::Outlook(Outlook { flapping: 2, ..common }));
         assert_eq!(Message::decode(&whole[..whole.len() - 8]), Ok(Message::Outlook(common)));

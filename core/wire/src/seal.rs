@@ -17,7 +17,7 @@ use crate::{
 /// Longest id of a node or gateway, in bytes.
 pub const PROCESS_ID_BYTES_MAX: usize = 48;
 /// Longest datagram, in bytes.
-pub const DATAGRAM_BYTES_MAX: usize = 200;
+pub const DATAGRAM_BYTES_MAX: usize = 256;
 /// Shortest cluster secret, in bytes.
 pub const SECRET_BYTES_MIN: usize = 16;
 

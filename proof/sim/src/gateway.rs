@@ -16,9 +16,6 @@ use crate::{
     world::World,
 };
 
-/// RECONNECTs a second of one gateway.
-const TELL_PER_SECOND: u32 = 500;
-
 /// A gateway's process.
 #[derive(Default)]
 pub(crate) struct Gateway {
@@ -71,7 +68,7 @@ impl World {
             epoch,
             nodes: nodes.collect(),
             gateways: gateways.collect(),
-            tell_per_second: TELL_PER_SECOND,
+            tell_per_second: None,
             spread: self.spread(),
             directory: self.directory_use(),
             seed: self.phases.next(),

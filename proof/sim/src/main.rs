@@ -32,12 +32,16 @@ mod upkeep;
 mod visit;
 mod world;
 
-use std::{fs, ops::Range, path::PathBuf, process::ExitCode};
+use std::{alloc::System, fs, ops::Range, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 use crate::{schedule::Schedule, world::Knobs};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Runs the control plane's real roles under seeded schedules of failures.
 #[derive(Parser)]
@@ -138,7 +142,7 @@ fn main() -> anyhow::Result<ExitCode> {
             false
         }
         Command::Scale(scale) => {
-            scale.run();
+            scale.run()?;
             false
         }
         Command::Show { which } => {

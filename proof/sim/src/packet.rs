@@ -50,6 +50,7 @@ pub(crate) fn aged(content: Content) -> Content {
             lease_ms: 0,
             joins_admitted: 0,
             joins_connected: 0,
+            joins_per_second: 0,
             ..beat
         }),
         Content::Outlook(outlook) => Content::Outlook(Outlook { flapping: 0, ..outlook }),

@@ -1,36 +1,41 @@
 //! The second grain: a whole internet of it. Real gateways' roles, real nodes' tenures, the real table; people are rows, paths
 //! are fixed spans, datagrams arrive at once. A region is lost, and what that costs is counted.
 
+mod growth;
+mod meter;
+mod outcome;
+mod plots;
 mod report;
 mod setup;
+#[cfg(test)]
+mod tests;
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    time::{Duration, Instant},
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use outlast_directory::{CallId, Reply, Request, RoomKeyer, Table};
 use outlast_gateway_core::{
     AskId, Goal, Input, NodeRefusal, Output, Placement, Role, Session, StreamEvent, Unplaced,
 };
-use outlast_model::{BEAT_INTERVAL, Generation, Identity, NodeId, RoomName, SessionId, Time};
+use outlast_model::{
+    BEAT_INTERVAL, GatewayId, Generation, Identity, NodeId, RoomName, SessionId, Time,
+};
 use outlast_tenure::{
     Admission, Goal as NodeGoal, Input as NodeInput, Output as NodeOutput, Tenure, Why as Refused,
 };
 
 use crate::{chance::Stream, retry::Sdk};
 
+use meter::Meter;
 pub(crate) use report::Scale;
 
-/// When the region is lost.
-const LOST_AT: Time = Time::from_millis(8_000);
 /// Resumes are noticed by pings: three seconds and a bit.
 const PING_NOTICE: Duration = Duration::from_millis(3_300);
 /// What a join takes of a client beside round trips.
 const MEDIA_WORK: Duration = Duration::from_millis(60);
 /// A round trip between regions, for everything that is not worth more.
 const ROUND_TRIP: Duration = Duration::from_millis(120);
+/// What a join takes of a node's one core, one after the other: as `docs/benchmarks.md` has it.
+const JOIN_WORK: Duration = Duration::from_micros(305);
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -91,19 +96,29 @@ struct Person {
     gateway: u16,
     tries: u8,
     sdk: Sdk,
+    /// The node that carries its media, or has before it went out.
+    node: u32,
     out_since: Option<Time>,
 }
 
-/// Messages and time of one gateway.
+/// What one gateway has handled and spent so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Effort {
+    /// Beats in, and as many echoes out.
     beats: u64,
+    /// Outlooks in, and as many out.
     outlooks: u64,
+    /// Frames of room streams, in.
     frames: u64,
+    /// Calls of the directory that were answered.
     calls: u64,
+    /// Joins and resumes of clients.
     asks: u64,
     told: u64,
+    /// CPU time of its role.
     spent: Duration,
+    /// The most of it for one input.
+    longest: Duration,
 }
 
 struct Gateway {
@@ -121,13 +136,16 @@ struct Node {
     lives: bool,
     participants: u32,
     rooms: u32,
-    refused: u64,
+    /// Joins that it has admitted are worked off by then.
+    busy_until: Time,
     out: Vec<NodeOutput>,
 }
 
 /// The world at this grain.
 struct Globe {
     now: Time,
+    /// When the region is lost, once that is known.
+    lost_at: Time,
     planned: u64,
     heap: BinaryHeap<Reverse<Planned>>,
     gateways: Vec<Gateway>,
@@ -140,9 +158,12 @@ struct Globe {
     keyer: RoomKeyer,
     room_names: Vec<RoomName>,
     node_ids: Vec<NodeId>,
-    gateway_ids: Vec<outlast_model::GatewayId>,
+    gateway_ids: Vec<GatewayId>,
     identities: Vec<Identity>,
     chance: Stream,
+    meter: Meter,
+    /// Longest wait of an admitted join for its node's core.
+    core_wait: Duration,
     /// When each person that was out was back, in milliseconds after the loss.
     back: Vec<u32>,
     out: u64,
@@ -237,7 +258,7 @@ impl Globe {
         for output in out.drain(..) {
             match output {
                 NodeOutput::Beat { gateway, epoch, sequence, beat } => {
-                    let to = self.gateway_number(&gateway);
+                    let to = gateway_number(&gateway);
                     let node = self.node_ids[node].clone();
                     if self.gateways[to].lives {
                         self.gateways[to].effort.beats += 1;
@@ -268,9 +289,11 @@ impl Globe {
             return;
         }
         let mut out = std::mem::take(&mut it.out);
-        let began = Instant::now();
+        let began = meter::cpu();
         it.role.handle(self.now, input, &mut out);
-        it.effort.spent += began.elapsed();
+        let spent = self.meter.since(began);
+        it.effort.spent += spent;
+        it.effort.longest = it.effort.longest.max(spent);
         for output in out.drain(..) {
             self.does(gateway, output);
         }
@@ -295,7 +318,7 @@ impl Globe {
                 }
             }
             Output::Outlook { gateway: to, outlook } => {
-                let to = self.gateway_number(&to);
+                let to = gateway_number(&to);
                 self.gateways[to].effort.outlooks += 1;
                 let from = self.gateway_ids[gateway].clone();
                 let epoch = setup::GATEWAY_EPOCH;
@@ -308,10 +331,9 @@ impl Globe {
             Output::Tell { session, .. } => {
                 self.gateways[gateway].effort.told += 1;
                 let person = self.sessions[session.0 as usize];
+                self.goes_out(person);
                 let it = &mut self.people[person as usize];
-                it.out_since.get_or_insert(LOST_AT);
                 it.tries = 0;
-                self.out += 1;
                 let at = self.now + it.sdk.pause_when_told() + ROUND_TRIP;
                 self.at(at, Happens::Asks(person, Goal::Join));
                 self.tell(gateway, Input::Closed { session });
@@ -360,7 +382,13 @@ impl Globe {
             self.nodes[node].rooms += 1;
             self.hold(node, NodeInput::Opened { room, generation, settings: None });
         }
-        let back = self.now + ROUND_TRIP / 2;
+        let mut back = self.now + ROUND_TRIP / 2;
+        if let Admission::Admit { .. } = admission {
+            let busy = &mut self.nodes[node].busy_until;
+            self.core_wait = self.core_wait.max(busy.since(self.now));
+            *busy = (*busy).max(self.now) + JOIN_WORK;
+            back = *busy + ROUND_TRIP / 2;
+        }
         self.at(back, Happens::Answered { gateway, ask, placement, admission });
     }
 
@@ -379,13 +407,16 @@ impl Globe {
                 };
                 self.tell(gateway, Input::Opened { session, ask, at });
                 if it.out_since.is_some() {
-                    self.nodes[node_number(&placement.node)].participants += 1;
+                    let node = node_number(&placement.node);
+                    let before =
+                        std::mem::replace(&mut self.people[person as usize].node, node as u32);
+                    self.nodes[before as usize].participants -= 1;
+                    self.nodes[node].participants += 1;
                     self.at(self.now + 2 * ROUND_TRIP + MEDIA_WORK, Happens::Up(person));
                 }
             }
             Admission::Refuse(refusal) => {
                 self.refused += 1;
-                self.nodes[node_number(&placement.node)].refused += 1;
                 let why = match refusal.why {
                     Refused::Stale => NodeRefusal::Stale(refusal.known),
                     Refused::Full => NodeRefusal::Full,
@@ -401,8 +432,8 @@ impl Globe {
     fn unplaced(&mut self, ask: AskId, why: Unplaced) {
         self.unplaced += 1;
         let person = self.asks[ask.0 as usize];
+        self.goes_out(person);
         let it = &mut self.people[person as usize];
-        it.out_since.get_or_insert(LOST_AT);
         it.tries += 1;
         if it.tries >= crate::retry::TRIES_MAX {
             self.lost += 1;
@@ -416,22 +447,33 @@ impl Globe {
         self.at(self.now + pause + ROUND_TRIP, Happens::Asks(person, Goal::Join));
     }
 
+    fn goes_out(&mut self, person: u32) {
+        let since = &mut self.people[person as usize].out_since;
+        if since.is_none() {
+            *since = Some(self.lost_at);
+            self.out += 1;
+        }
+    }
+
     fn up(&mut self, person: u32) {
         if let Some(since) = self.people[person as usize].out_since.take() {
             self.back.push(self.now.since(since).as_millis() as u32);
         }
     }
-
-    fn gateway_number(&self, id: &outlast_model::GatewayId) -> usize {
-        let found = self.gateway_ids.iter().position(|known| known == id);
-        found.expect("only configured gateways are named")
-    }
 }
 
-/// A node's id ends with its number.
 fn node_number(id: &NodeId) -> usize {
-    let digits = id.as_str().rsplit('-').next().unwrap_or_default();
-    digits.parse().expect("a node's id ends with its number")
+    number(id.as_str())
+}
+
+fn gateway_number(id: &GatewayId) -> usize {
+    number(id.as_str())
+}
+
+/// Ids here end with a number.
+fn number(id: &str) -> usize {
+    let digits = id.rsplit('-').next().unwrap_or_default();
+    digits.parse().expect("an id ends with its number")
 }
 
 /// The generation of every room before the loss.

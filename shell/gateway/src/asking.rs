@@ -139,7 +139,7 @@ mod tests {
             epoch: Epoch(1),
             nodes: facts.collect(),
             gateways: Vec::new(),
-            tell_per_second: 100,
+            tell_per_second: Some(100),
             spread: Spread::Everywhere,
             directory: None,
             seed: 1,

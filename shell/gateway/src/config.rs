@@ -44,8 +44,8 @@ pub struct GatewayConfig {
     pub gateways: Vec<GatewayPeer>,
     /// Makes rooms' keys in the directory: [`room_keyer`](crate::room_keyer) of the cluster's secret.
     pub room_keyer: RoomKeyer,
-    /// Clients told to reconnect a second.
-    pub tell_per_second: u32,
+    /// Clients told to reconnect a second; `None`: what the nodes that are left can take.
+    pub tell_per_second: Option<u32>,
     /// Pages of the demo by exact path; `/` says `OK` when it has none.
     pub pages: BTreeMap<String, Page>,
 }

@@ -6,6 +6,7 @@ mod claims;
 mod fleet;
 mod laws;
 mod nodes;
+mod pace;
 mod rooms;
 mod splits;
 mod world;

@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) hears: bool,
     pub(crate) draining: bool,
     pub(crate) full: bool,
+    /// 0: it does not say.
+    pub(crate) joins_per_second: u32,
     /// One way.
     pub(crate) latency: Duration,
     /// The stamp of the last echo that reached it in this life.
@@ -146,7 +148,7 @@ impl World {
             epoch: EPOCH,
             nodes: facts.collect(),
             gateways: gateways.collect(),
-            tell_per_second: 500,
+            tell_per_second: None,
             spread: Spread::Everywhere,
             directory: setup.directory.map(|arbitrates| DirectoryUse { keyer, arbitrates }),
             seed: 7,
@@ -159,6 +161,7 @@ impl World {
             hears: true,
             draining: false,
             full: false,
+            joins_per_second: 0,
             latency: LATENCY,
             echoed: None,
         });
@@ -335,8 +338,14 @@ impl World {
             stamp: stamp.as_nanos(),
             held: due.since(stamp + node.latency * 2),
         });
-        let (draining, full) = (node.draining, node.full);
-        let beat = Beat { ticked: true, draining, full, echoed, ..Beat::default() };
+        let beat = Beat {
+            ticked: true,
+            draining: node.draining,
+            full: node.full,
+            joins_per_second: node.joins_per_second,
+            echoed,
+            ..Beat::default()
+        };
         self.sequence += 1;
         self.handle(Input::Beat { node: id, epoch, sequence: self.sequence, beat });
     }

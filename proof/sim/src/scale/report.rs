@@ -1,13 +1,14 @@
-//! What the loss of a region costs at scale, in numbers.
+//! What is run, and what is said of it.
 
-use std::time::{Duration, Instant};
+use std::{fs, path::PathBuf, time::Instant};
 
-use outlast_model::Time;
+use anyhow::Context as _;
+use serde::Serialize;
 
-use super::{Effort, Globe, LOST_AT};
+use super::{growth, outcome::Outcome, plots};
 
 /// Loses one of many regions and counts.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Serialize)]
 pub(crate) struct Scale {
     /// Regions; one of them is lost.
     #[arg(long, default_value_t = 5)]
@@ -24,125 +25,123 @@ pub(crate) struct Scale {
     /// People.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) clients: usize,
-    /// RECONNECTs a second of one gateway.
-    #[arg(long, default_value_t = 500)]
+    /// RECONNECTs a second of one gateway; 0: what the nodes that are left can take.
+    #[arg(long, default_value_t = 0)]
     pub(crate) tell_per_second: u32,
-    /// Simulated seconds after the loss.
+    /// Simulated seconds after the loss, at most.
     #[arg(long, default_value_t = 60)]
     pub(crate) seconds: u64,
     /// Draws phases and people.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Where to write figures and plots; nodes, rooms and gateways are then varied too.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// Everything that the figures are drawn from.
+#[derive(Serialize)]
+struct Report {
+    full: Outcome,
+    /// The same with the least pace, whatever is left.
+    least_pace: Outcome,
+    growth: Vec<growth::Series>,
 }
 
 impl Scale {
     /// Runs it and prints the report.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let Some(folder) = &self.report else {
+            self.lose_and_say();
+            return Ok(());
+        };
         let began = Instant::now();
-        let mut globe = Globe::new(self);
-        let calm: Vec<Effort> = globe.gateways.iter().map(|gateway| gateway.effort).collect();
-        println!(
-            "{} regions, {} nodes, {} gateways, {} rooms, {} people, {} RECONNECTs a second and gateway",
-            self.regions,
-            self.nodes,
-            globe.gateways.len(),
-            self.rooms,
-            self.clients,
-            self.tell_per_second
-        );
-        globe.run(LOST_AT + Duration::from_secs(self.seconds));
-        globe.curve(self.seconds);
-        globe.spread();
-        globe.efforts(&calm, self.seconds);
-        globe.sizes();
-        println!("run in {:.1} s", began.elapsed().as_secs_f64());
+        let full = self.lose_and_say();
+        let least = *outlast_gateway_core::TELL_PER_SECOND.start();
+        let least_pace = Scale { tell_per_second: least, ..self.clone() }.lose_and_say();
+        let growth = growth::run(self, &full);
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        plots::rejoin(&folder.join("rejoin.svg"), &full, &least_pace)?;
+        plots::spread(&folder.join("spread.svg"), &full)?;
+        plots::messages(&folder.join("messages.svg"), &full)?;
+        for series in &growth {
+            plots::growth(&folder.join(format!("growth-{}.svg", series.varied)), series)?;
+        }
+        let path = folder.join("report.json");
+        let report = serde_json::to_string(&Report { full, least_pace, growth })?;
+        fs::write(&path, report).with_context(|| format!("writing {}", path.display()))?;
+        println!("report in {:.0} s", began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    pub(crate) fn lose_and_say(&self) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.lose();
+        outcome.say();
+        println!("run in {:.1} s\n", began.elapsed().as_secs_f64());
+        outcome
     }
 }
 
-impl Globe {
-    fn curve(&mut self, seconds: u64) {
-        self.back.sort_unstable();
-        let home_lost = self.out;
+impl Outcome {
+    fn say(&self) {
+        let Outcome { scale, rest, peak, .. } = self;
         println!(
-            "told {home_lost}, back {}, given up {}, refused by nodes {}, turned away by gateways {}",
-            self.back.len(),
-            self.lost,
-            self.refused,
-            self.unplaced
+            "{} regions, {} nodes, {} gateways, {} rooms, {} people, pace {}",
+            scale.regions,
+            scale.nodes,
+            scale.regions * scale.gateways,
+            scale.rooms,
+            scale.clients,
+            scale.tell_per_second
         );
-        let at = |permille: usize| {
-            let place = self.back.len().saturating_sub(1) * permille / 1_000;
-            f64::from(self.back.get(place).copied().unwrap_or(0)) / 1_000.0
-        };
         println!(
-            "back after (s): p50 {:.1}, p95 {:.1}, p99 {:.1}, last {:.1}",
-            at(500),
-            at(950),
-            at(990),
-            at(1_000)
+            "out {}, back {}, given up {}, refused by nodes {}, turned away by gateways {}; longest wait for a node's core {:.0} ms",
+            self.out,
+            self.back,
+            self.given_up,
+            self.refused_by_nodes,
+            self.turned_away_by_gateways,
+            self.core_wait_ms
         );
-        let mut line = String::from("back by second:");
-        for second in 1..=seconds {
-            let by = self.back.partition_point(|ms| u64::from(*ms) <= second * 1_000);
-            line.push_str(&format!(" {by}"));
-            if by == self.back.len() {
-                break;
-            }
+        let [half, most, nearly, last] = self.back_after;
+        println!("back after (s): p50 {half:.1}, p95 {most:.1}, p99 {nearly:.1}, last {last:.1}");
+        let nodes = self.spread.len();
+        println!(
+            "participants of a surviving node: least {}, mean {:.0}, p99 {}, most {}; by region {:.0?}",
+            self.spread[0],
+            self.spread.iter().map(|count| f64::from(*count)).sum::<f64>() / nodes as f64,
+            self.spread[nodes * 99 / 100],
+            self.spread[nodes - 1],
+            self.spread_of_regions
+        );
+        for (when, rates) in [("at rest", rest), ("at most", peak)] {
+            println!(
+                "a gateway {when}, a second: beats {:.0}, outlooks {:.1}, room frames {:.0}, directory {:.0}, asks {:.0}, told {:.0}; its role took {:.2} % of a core",
+                rates.beats,
+                rates.outlooks,
+                rates.frames,
+                rates.calls,
+                rates.asks,
+                rates.told,
+                rates.cpu_percent
+            );
         }
-        println!("{line}");
-    }
-
-    fn spread(&self) {
-        let living = || self.nodes.iter().filter(|node| node.lives);
-        let mut people: Vec<u32> = living().map(|node| node.participants).collect();
-        people.sort_unstable();
-        let mean = people.iter().map(|count| u64::from(*count)).sum::<u64>() / people.len() as u64;
         println!(
-            "participants of a surviving node: least {}, mean {mean}, p99 {}, most {}",
-            people[0],
-            people[people.len() * 99 / 100],
-            people[people.len() - 1]
+            "most joins and resumes of one gateway in a second: {:.0}; longest step of a role: {:.1} ms",
+            self.asks_max, self.longest_step_ms
         );
-    }
-
-    fn efforts(&self, calm: &[Effort], seconds: u64) {
-        let per = |count: u64, span: Duration| count as f64 / span.as_secs_f64();
-        let (before, after) = (LOST_AT.since(Time::ZERO), Duration::from_secs(seconds));
-        let first = calm.first().copied().unwrap_or_default();
         println!(
-            "a gateway at rest, a second: beats in {:.0}, outlooks in {:.1}, calls {:.1}",
-            per(first.beats, before),
-            per(first.outlooks, before),
-            per(first.calls, before)
-        );
-        let busiest = self
-            .gateways
-            .iter()
-            .zip(calm)
-            .filter(|(gateway, _)| gateway.lives)
-            .max_by_key(|(gateway, calm)| gateway.effort.asks - calm.asks);
-        let Some((gateway, calm)) = busiest else { return };
-        let now = gateway.effort;
-        println!(
-            "the busiest after the loss, a second: beats {:.0}, outlooks {:.1}, room frames {:.0}, calls {:.0}, asks {:.0}, told {:.0}; its role took {:.1} % of a core",
-            per(now.beats - calm.beats, after),
-            per(now.outlooks - calm.outlooks, after),
-            per(now.frames - calm.frames, after),
-            per(now.calls - calm.calls, after),
-            per(now.asks - calm.asks, after),
-            per(now.told - calm.told, after),
-            100.0 * (now.spent - calm.spent).as_secs_f64() / after.as_secs_f64()
-        );
-    }
-
-    fn sizes(&self) {
-        let living = self.gateways.iter().find(|gateway| gateway.lives);
-        let rooms = living.map_or(0, |gateway| gateway.role.view().rooms());
-        println!(
-            "view of a gateway: {} nodes, {rooms} rooms; directory: {} rooms, {} tombstones",
-            self.nodes.len(),
-            self.table.rooms(),
-            self.table.tombstones()
+            "view of a gateway: {} nodes, {} rooms, {:.1} MB; its role {:.1} MB; directory: {} rooms, {:.1} MB, calls a second {:.0} at rest, {:.0} at most",
+            self.view_nodes,
+            self.view_rooms,
+            self.view_bytes as f64 / 1e6,
+            self.role_bytes as f64 / 1e6,
+            self.directory_rooms,
+            self.directory_bytes as f64 / 1e6,
+            self.directory_rest,
+            self.directory_peak
         );
     }
 }

@@ -10,7 +10,7 @@ use outlast_gateway_core::{
 use outlast_model::{Epoch, GatewayId, NodeId, RegionName, SessionId, Time};
 use outlast_tenure::{Input as NodeInput, Tenure, TenureConfig};
 
-use super::{FIRST, Gateway, Globe, Happens, LOST_AT, Node, Person, Scale};
+use super::{FIRST, Gateway, Globe, Happens, Node, Person, Scale, meter::Meter};
 use crate::{chance::Stream, retry::Sdk};
 
 /// Every gateway's start.
@@ -47,7 +47,7 @@ impl Globe {
                 epoch: GATEWAY_EPOCH,
                 nodes: facts.clone(),
                 gateways: others.collect(),
-                tell_per_second: scale.tell_per_second,
+                tell_per_second: Some(scale.tell_per_second).filter(|pace| *pace > 0),
                 spread: Spread::Everywhere,
                 directory: Some(DirectoryUse { keyer, arbitrates: true }),
                 seed: n as u64,
@@ -60,6 +60,7 @@ impl Globe {
         let nodes = (0..scale.nodes).map(|n| node(tenure(n), n % scale.regions)).collect();
         let mut globe = Globe {
             now: Time::ZERO,
+            lost_at: Time::ZERO,
             planned: 0,
             heap: BinaryHeap::new(),
             nodes,
@@ -79,6 +80,8 @@ impl Globe {
             lost: 0,
             unplaced: 0,
             refused: 0,
+            meter: Meter::new(),
+            core_wait: Duration::ZERO,
         };
         globe.settle(scale);
         globe
@@ -90,7 +93,6 @@ impl Globe {
             let phase = self.chance.millis(0, 400);
             self.at(Time::ZERO + phase, Happens::Tick(node));
         }
-        self.at(LOST_AT, Happens::Lost);
         for gateway in 0..self.gateways.len() {
             self.tell(gateway, Input::Wake);
         }
@@ -120,7 +122,7 @@ impl Globe {
         }
         for person in 0..self.people.len() {
             let it = self.people[person];
-            let node = it.room as usize % scale.nodes;
+            let node = it.node as usize;
             self.nodes[node].participants += 1;
             let at = Session {
                 room: self.room_names[it.room as usize].clone(),
@@ -134,7 +136,6 @@ impl Globe {
             self.asks.push(person as u32);
             self.tell(it.gateway as usize, Input::Opened { session, ask, at });
         }
-        self.run(LOST_AT - Duration::from_millis(1));
     }
 }
 
@@ -156,7 +157,7 @@ fn node(config: TenureConfig, region: usize) -> Node {
         lives: true,
         participants: 0,
         rooms: 0,
-        refused: 0,
+        busy_until: Time::ZERO,
         out: Vec::new(),
     }
 }
@@ -170,7 +171,14 @@ fn people(scale: &Scale, chance: &mut Stream) -> Vec<Person> {
             let beside = (region + 1 + chance.index(scale.regions - 1)) % scale.regions;
             let door = beside + scale.regions * chance.index(scale.gateways);
             let sdk = if chance.hits(500) { Sdk::Js } else { Sdk::Rust };
-            Person { room: room as u32, gateway: door as u16, tries: 0, sdk, out_since: None }
+            Person {
+                room: room as u32,
+                gateway: door as u16,
+                tries: 0,
+                sdk,
+                node: (room % scale.nodes) as u32,
+                out_since: None,
+            }
         })
         .collect()
 }

@@ -94,7 +94,7 @@ impl World {
             nodes: nodes.collect(),
             gateways,
             room_keyer: room_keyer(b"the cluster's secret"),
-            tell_per_second: 500,
+            tell_per_second: Some(500),
             pages: BTreeMap::new(),
         };
         let mut registry = Registry::default();

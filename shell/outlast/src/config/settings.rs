@@ -75,7 +75,7 @@ pub(crate) struct Gateway {
     pub(crate) beat: SocketAddr,
     /// Proxies whose X-Forwarded-For is believed.
     pub(crate) trusted_proxies: Vec<IpAddr>,
-    /// Clients told to come back in a second, when their node is gone.
+    /// Clients told to come back in a second, when their node is gone; 0: what the nodes left can take.
     pub(crate) reconnects_per_second: u32,
     /// Folder of files to serve.
     pub(crate) page_dir: Option<PathBuf>,

@@ -204,7 +204,7 @@ async fn gateway_config(
         nodes,
         gateways,
         room_keyer: shared.room_keyer,
-        tell_per_second: gateway.reconnects_per_second,
+        tell_per_second: Some(gateway.reconnects_per_second).filter(|pace| *pace > 0),
         pages,
     })
 }
