@@ -368,7 +368,7 @@ mod tests {
     fn a_region_that_falls_twice_in_a_minute_flaps_until_it_is_calm() {
         let mut story = Story::new(&["us"]);
         let ap = RegionName::from("ap");
-        let mut fall = |story: &mut Story, span: Duration| {
+        let fall = |story: &mut Story, span: Duration| {
             story.says(0, &["eu", "us"]);
             story.lose("ap");
             assert_eq!(story.health("ap"), RegionHealth::Down);
