@@ -66,8 +66,10 @@ pub struct Role {
     nearest_at: Time,
     /// When what a dead node hosted is forgotten.
     pub(crate) down_due: BTreeSet<(Time, NodeId)>,
-    /// Rooms that are also elsewhere than at the home that counts, when that could not be called on.
+    /// Rooms that are also elsewhere than at the home that counts, and wait for a node to come back.
     pub(crate) split: BTreeSet<RoomName>,
+    /// Rooms that are left at two homes for now.
+    pub(crate) apart: BTreeSet<RoomName>,
     pub(crate) feuds: Feuds,
     /// When they are looked at again.
     pub(crate) unite_at: Time,
@@ -124,6 +126,7 @@ impl Role {
             nearest_at: now,
             down_due: BTreeSet::new(),
             split: BTreeSet::new(),
+            apart: BTreeSet::new(),
             feuds: Feuds::default(),
             unite_at: now,
             resumed_at: Time::ZERO,

@@ -79,18 +79,16 @@ impl Role {
     pub(crate) fn opened(&mut self, now: Time, id: SessionId, ask: AskId, session: Session) {
         self.withdrawn(ask);
         let down = !self.lives(&session.node);
-        let superseded = self.must_follow(now, &session);
-        if superseded == Some(false) {
-            self.leave_split(now, &session.room);
-        }
+        let follow = self.must_follow(now, &session);
+        let room = session.room.clone();
         self.sessions.insert(now, id, session);
         // The world went on while the node was thinking.
         if self.draining {
             self.pace.push(id, Why::GatewayLeaving);
         } else if down {
             self.pace.push(id, Why::NodeDown);
-        } else if superseded == Some(true) {
-            self.pace.push(id, Why::Superseded);
+        } else if let Some(follow) = follow {
+            self.follow(now, id, &room, follow);
         }
     }
 

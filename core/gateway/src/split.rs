@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outlast_control::{Health, Home};
-use outlast_model::{NodeId, RegionName, RoomName, Time};
+use outlast_model::{NodeId, RegionName, RoomName, SessionId, Time};
 use outlast_wire::Steer;
 
 use crate::{Output, Role, Session, Why, sessions::is_superseded};
@@ -74,6 +74,17 @@ impl Feuds {
     }
 }
 
+/// What a session that is not at its room's home is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// Go there.
+    Now,
+    /// Wait for the home's node, which is down, or has not answered since this process stood still.
+    WhenBack,
+    /// Wait until the homes can be made one.
+    WhenTogether,
+}
+
 impl Role {
     /// Tells those who hold `room` and are not its home: `node` that has just named it, and with `news` the others too. Of
     /// two with one generation the home gets the next: whoever ends the other must not end this one.
@@ -93,16 +104,17 @@ impl Role {
         }
         // A home that is gone takes nobody in; the room is about to get another, or it comes back.
         if !self.reigns(winner) {
-            self.leave_split(now, room);
+            self.split.insert(room.clone());
             return;
         }
         let tie = losers.iter().any(|loser| loser.generation == *generation);
         let generation = if tie { generation.next() } else { *generation };
         let told = |home: &&Home| news || home.node == *node;
         // Nor is one told whom this gateway does not hear: others may, and it may be where people cannot follow.
-        let stays =
-            |home: &&Home| !self.reigns(&home.node) || self.may_stay(now, room, &home.node, winner);
-        let (islands, told): (Vec<_>, Vec<_>) = losers.iter().filter(told).partition(stays);
+        let heard = |home: &&Home| self.reigns(&home.node);
+        let (told, unheard): (Vec<_>, Vec<_>) = losers.iter().filter(told).partition(heard);
+        let stays = |home: &&Home| self.may_stay(now, room, &home.node, winner);
+        let (islands, told): (Vec<_>, Vec<_>) = told.into_iter().partition(stays);
         let steer = |to: &NodeId| {
             let steer = Steer { room: room.clone(), generation, node: winner.clone() };
             Output::Steer { node: to.clone(), steer }
@@ -115,8 +127,11 @@ impl Role {
         if raised {
             out.push(steer(winner));
         }
+        if !unheard.is_empty() {
+            self.split.insert(room.clone());
+        }
         if !islands.is_empty() {
-            self.leave_split(now, room);
+            self.leave_apart(now, room);
         }
     }
 
@@ -153,10 +168,13 @@ impl Role {
         waits || self.outlooks.are_parted(now, &self.regions, here, there)
     }
 
-    /// `room` has two homes for now, and is looked at again.
-    pub(crate) fn leave_split(&mut self, now: Time, room: &RoomName) {
+    /// `room` has two homes for now, and is looked at again soon.
+    fn leave_apart(&mut self, now: Time, room: &RoomName) {
+        if self.apart.is_empty() {
+            self.unite_at = now + UNITE_INTERVAL;
+        }
         self.feuds.since.entry(room.clone()).or_insert(now);
-        self.split.insert(room.clone());
+        self.apart.insert(room.clone());
     }
 
     fn region_of(&self, node: &NodeId) -> Option<&RegionName> {
@@ -176,53 +194,64 @@ impl Role {
 
     /// The sessions of `room` that are not at the home that counts follow it.
     pub(crate) fn supersede(&mut self, now: Time, room: &RoomName) {
-        let mut waits = false;
-        for id in self.sessions.of_room(room) {
-            let Some(session) = self.sessions.get(id) else { continue };
-            match self.must_follow(now, session) {
-                Some(true) => self.pace.push(id, Why::Superseded),
-                Some(false) => waits = true,
-                None => {}
+        let ids: Vec<_> = self.sessions.of_room(room).collect();
+        for id in ids {
+            let session = self.sessions.get(id);
+            if let Some(follow) = session.and_then(|session| self.must_follow(now, session)) {
+                self.follow(now, id, room, follow);
             }
-        }
-        if waits {
-            self.leave_split(now, room);
         }
     }
 
-    /// Whether a session must follow its room to another home; `Some(false)` when it is to wait, `None` when it is there.
-    pub(crate) fn must_follow(&self, now: Time, session: &Session) -> Option<bool> {
+    /// A session is told to follow its room, or its room is looked at again.
+    pub(crate) fn follow(&mut self, now: Time, id: SessionId, room: &RoomName, follow: Follow) {
+        match follow {
+            Follow::Now => self.pace.push(id, Why::Superseded),
+            Follow::WhenBack => drop(self.split.insert(room.clone())),
+            Follow::WhenTogether => self.leave_apart(now, room),
+        }
+    }
+
+    /// Whether a session must follow its room to another home; `None` when it is there.
+    pub(crate) fn must_follow(&self, now: Time, session: &Session) -> Option<Follow> {
         let Session { room, node, .. } = session;
         let home = self.view.home(room).filter(|home| is_superseded(session, home))?;
+        if !self.reigns(&home.node) {
+            return Some(Follow::WhenBack);
+        }
         let hosted = self.view.hosts(room).iter().any(|home| home.node == *node);
         let stays = hosted && self.may_stay(now, room, node, &home.node);
-        Some(self.reigns(&home.node) && !stays)
+        Some(if stays { Follow::WhenTogether } else { Follow::Now })
     }
 
-    /// Rooms that two nodes hold are made one, if they can be now.
+    /// A node is back, or has answered: rooms that wait for one are made one, if they can be now.
     pub(crate) fn unite(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.unite_at = now + UNITE_INTERVAL;
         for room in std::mem::take(&mut self.split) {
-            let Some(home) = self.view.home(&room).cloned() else { continue };
-            if !self.reigns(&home.node) {
-                self.leave_split(now, &room);
-                continue;
-            }
-            self.supersede(now, &room);
-            self.steer(now, &home.node, &room, true, out);
+            self.unite_room(now, &room, out);
+        }
+    }
+
+    fn unite_room(&mut self, now: Time, room: &RoomName, out: &mut Vec<Output>) {
+        if let Some(home) = self.view.home(room).cloned() {
+            self.supersede(now, room);
+            self.steer(now, &home.node, room, true, out);
         }
     }
 
     /// When rooms of two homes are looked at again.
     pub(crate) fn splits_wake_at(&self) -> Option<Time> {
-        (!self.split.is_empty() || !self.feuds.is_empty()).then_some(self.unite_at)
+        (!self.apart.is_empty() || !self.feuds.is_empty()).then_some(self.unite_at)
     }
 
     pub(crate) fn wake_splits(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.splits_wake_at().is_some_and(|at| at <= now) {
-            self.feuds.forget(now);
-            self.unite(now, out);
-            self.feuds.since.retain(|room, _| self.split.contains(room));
+        if self.splits_wake_at().is_none_or(|at| at > now) {
+            return;
         }
+        self.unite_at = now + UNITE_INTERVAL;
+        self.feuds.forget(now);
+        for room in std::mem::take(&mut self.apart) {
+            self.unite_room(now, &room, out);
+        }
+        self.feuds.since.retain(|room, _| self.apart.contains(room));
     }
 }
