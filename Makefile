@@ -35,8 +35,8 @@ lint: ## formatting, clippy, dependencies, house rules, types of the page
 
 sim: ## seeded schedules of failures against the real gateway and node machines; SEEDS=0..20000
 	scripts/need-debian build
-	cargo build --locked --release -p outlast-sim
-	target/release/outlast-sim sweep --seeds $(or $(SEEDS),0..20000)
+	cargo build --locked --profile sim -p outlast-sim
+	target/sim/outlast-sim sweep --seeds $(or $(SEEDS),0..20000)
 
 bench: ## packets, joins and memory a subscriber, beside the machine's floor
 	scripts/need-debian build

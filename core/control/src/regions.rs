@@ -141,10 +141,15 @@ impl Regions {
         self.due
     }
 
+    /// Whether [`Regions::wake`] has something to do: a region or an opinion has changed, or a time has come.
+    pub fn is_due(&self, now: Time, outlooks: &Outlooks) -> bool {
+        let due = self.due.is_some_and(|due| due <= now);
+        self.stale || due || self.revision != outlooks.revision()
+    }
+
     /// Judges anew. Costs nothing when neither a region nor an opinion has changed.
     pub fn wake(&mut self, now: Time, outlooks: &Outlooks, out: &mut Vec<RegionChange>) {
-        let due = self.due.is_some_and(|due| due <= now);
-        if !self.stale && !due && self.revision == outlooks.revision() {
+        if !self.is_due(now, outlooks) {
             return;
         }
         (self.stale, self.revision) = (false, outlooks.revision());

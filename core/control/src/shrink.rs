@@ -58,6 +58,11 @@ impl Shrink {
         self.lost * 2 > self.alive_before
     }
 
+    /// Whether no node changes or is held: [`Shrink::believe`] has nothing to do then.
+    pub fn is_quiet(&self) -> bool {
+        self.changed.is_empty() && self.held.is_empty()
+    }
+
     /// The own watch has changed its mind about `node`; `linked` says that TCP speaks against the node as well
     /// ([`Link`](crate::Link) is not whole), and may be said again when it does so later. A node that is down is held until [`Shrink::believe`]
     /// gives it out.
@@ -80,7 +85,7 @@ impl Shrink {
     /// else has `witnessed` it ([`Outlooks::says_shrunk`](crate::Outlooks::says_shrunk), or there is no other gateway),
     /// and [`DOUBT_MAX`] has not passed; then only those against which TCP speaks.
     pub fn believe(&mut self, now: Time, witnessed: impl FnOnce() -> bool, out: &mut Vec<NodeId>) {
-        if self.changed.is_empty() && self.held.is_empty() {
+        if self.is_quiet() {
             return;
         }
         self.settle(now);

@@ -236,7 +236,7 @@ impl Caller {
         } else {
             (self.look_at, self.may_resolve().then_some(self.resolve_at))
         };
-        [deadline, giving_up, own, again].into_iter().flatten().min()
+        Time::first([deadline, giving_up, own, again])
     }
 
     fn send(

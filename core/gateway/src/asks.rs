@@ -63,7 +63,7 @@ impl Asks {
 
     pub(crate) fn wake_at(&self) -> Option<Time> {
         let looking = self.looking.first().map(|(at, _)| *at);
-        looking.into_iter().chain(self.order.front().map(|(at, _)| *at)).min()
+        Time::first([looking, self.order.front().map(|(at, _)| *at)])
     }
 
     /// The nodes that have refused a client.

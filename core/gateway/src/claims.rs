@@ -143,7 +143,25 @@ impl Claims {
         let own = self.sweep_at.min(self.heartbeat_at);
         let recheck = self.recheck.first().map(|(at, _)| *at);
         let watch = (!self.watching && !self.caller.is_open()).then_some(self.watch_at);
-        [self.caller.wake_at(), announce, recheck, watch, Some(own)].into_iter().flatten().min()
+        Time::first([self.caller.wake_at(), announce, recheck, watch, Some(own)])
+    }
+
+    /// Whether nothing is to be done before [`Claims::wake_at`]. A batch of announcements without any is a batch all the
+    /// same, and is done here.
+    pub(crate) fn rest(&mut self, now: Time) -> bool {
+        if self.keyer.is_none() {
+            return true;
+        }
+        let away = self.caller.is_open();
+        let announces = !away && self.announce_at <= now;
+        let watches = !self.watching && self.watch_at <= now;
+        if self.was_away != away || watches || (announces && !self.queue.is_empty()) {
+            return false;
+        }
+        if announces {
+            self.announce_at = now + ANNOUNCE_INTERVAL;
+        }
+        true
     }
 
     /// Whether `room` is being claimed.

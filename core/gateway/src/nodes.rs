@@ -50,6 +50,7 @@ pub(crate) struct PeerState {
 }
 
 impl Role {
+    /// Returns whether it was news: whether anything is to be done because of it.
     pub(crate) fn beat(
         &mut self,
         now: Time,
@@ -57,11 +58,11 @@ impl Role {
         (epoch, sequence): (Epoch, u64),
         beat: &Beat,
         out: &mut Vec<Output>,
-    ) {
-        let Some(state) = self.nodes.get_mut(node) else { return };
+    ) -> bool {
+        let Some(state) = self.nodes.get_mut(node) else { return false };
         if state.watch.epoch().is_some_and(|known| epoch < known) {
             // Late, and of an earlier start.
-            return;
+            return false;
         }
         let echo = Echo { heard_epoch: epoch, heard_sequence: sequence, stamp: now.as_nanos() };
         out.push(Output::Echo { node: node.clone(), echo });
@@ -76,7 +77,10 @@ impl Role {
         }
         // Only a beat that has passed every shard says that media flows.
         if !beat.ticked {
-            return;
+            if reigns {
+                self.unite(now, out);
+            }
+            return reigns;
         }
         let stamp = echoed.map(|echoed| Time::from_nanos(echoed.stamp));
         let mutual = state.watch.is_mutual(now, epoch, stamp);
@@ -88,12 +92,16 @@ impl Role {
         if mutual && self.shrink.holds(node) {
             change = state.watch.acquit(now).or(change);
         }
+        let due = state.watch.wake_at();
+        self.watch_at = Time::first([self.watch_at, due]);
         if restarted {
             self.restarted(now, node, heard_before);
-        } else {
+        } else if !state.named_since.is_empty() {
             state.named_since.clear();
         }
-        self.turn(now, node, change, out);
+        if change.is_some() {
+            self.turn(now, node, change, out);
+        }
         if reigns {
             self.unite(now, out);
         }
@@ -106,6 +114,7 @@ impl Role {
         if drains {
             self.reconsider(now, node, out);
         }
+        restarted || change.is_some() || drains || reigns
     }
 
     /// The node's process is another one than that last heard at `heard_before`, or has lost its lease and begun anew; what
@@ -213,7 +222,7 @@ impl Role {
     ) {
         let Some(state) = self.nodes.get(node) else { return };
         let due = state.watch.wake_at();
-        self.watch_at = self.watch_at.into_iter().chain(due).min();
+        self.watch_at = Time::first([self.watch_at, due]);
         let Some(change) = change else { return };
         let linked = state.watch.link() != Link::Whole;
         self.shrink.turned(now, node, change.to, linked);
@@ -237,6 +246,9 @@ impl Role {
 
     /// Takes for down what may be taken for down: see [`outlast_control::Shrink`].
     pub(crate) fn believe(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.shrink.is_quiet() {
+            return;
+        }
         let mut down = std::mem::take(&mut self.scratch.nodes);
         let outlooks = &self.outlooks;
         let witnessed = || outlooks.is_empty() || outlooks.says_shrunk(now);
@@ -359,6 +371,9 @@ impl Role {
     }
 
     pub(crate) fn wake_regions(&mut self, now: Time, out: &mut Vec<Output>) {
+        if !self.regions.is_due(now, &self.outlooks) {
+            return;
+        }
         let mut changes = std::mem::take(&mut self.scratch.regions);
         self.regions.wake(now, &self.outlooks, &mut changes);
         for RegionChange { region, from, to, probation } in changes.drain(..) {

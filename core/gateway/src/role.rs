@@ -157,12 +157,14 @@ impl Role {
     /// Takes one input, and adds to `out` what follows from it.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
         self.forgive_own_pause(now);
+        let mut news = true;
         match input {
             Input::Beat { node, epoch, sequence, beat } => {
-                self.beat(now, &node, (epoch, sequence), &beat, out);
+                news = self.beat(now, &node, (epoch, sequence), &beat, out);
             }
             Input::Outlook { gateway, epoch, outlook } => {
                 self.outlook(now, &gateway, epoch, &outlook);
+                news = false;
             }
             Input::Stream { node, event } => self.stream(now, &node, event, out),
             Input::Ask { ask, room, client: _, goal } => self.ask(now, ask, room, goal, out),
@@ -192,8 +194,23 @@ impl Role {
                 self.tell_all(Why::GatewayLeaving);
             }
         }
+        // Most of what is heard is that all is as it was.
+        if !news && self.is_quiet(now) {
+            debug_assert_eq!(self.wake_at, self.next_wake(), "no deadline has come nearer");
+            return;
+        }
         self.wake(now, out);
         self.wake_at = self.next_wake();
+    }
+
+    /// Whether [`Role::wake`] has nothing to do, unless the input itself has changed something. What `wake` does at any input
+    /// must be asked for here, and whatever else it does must be in [`Role::next_wake`].
+    fn is_quiet(&mut self, now: Time) -> bool {
+        self.wake_at.is_none_or(|at| now < at)
+            && !self.looks_for_nearest(now)
+            && self.shrink.is_quiet()
+            && !self.regions.is_due(now, &self.outlooks)
+            && self.claims.rest(now)
     }
 
     /// When [`Input::Wake`] is due: later than the last input.
@@ -204,7 +221,7 @@ impl Role {
     fn next_wake(&self) -> Option<Time> {
         let outlook = (!self.peers.is_empty()).then_some(self.outlook_at);
         let moves = (!self.moving.is_empty()).then_some(self.move_at);
-        [
+        Time::first([
             self.watch_at,
             outlook,
             self.splits_wake_at(),
@@ -218,10 +235,7 @@ impl Role {
             self.regions.wake_at(),
             self.shrink.wake_at(),
             self.view.wake_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ])
     }
 
     /// The home of a room that a client was in.
@@ -347,7 +361,7 @@ impl Role {
 
     /// Where the directory arbitrates, new rooms go to the nearest region: gateways need not agree beforehand.
     fn find_nearest(&mut self, now: Time) {
-        if !self.policy.arbitrated || self.nearest_at > now {
+        if !self.looks_for_nearest(now) {
             return;
         }
         self.nearest_at = now + NEAREST_INTERVAL;
@@ -365,6 +379,10 @@ impl Role {
         order.sort();
         let order = order.into_iter().map(|(_, _, region)| region);
         self.policy.spread = Spread::Nearest(order.collect());
+    }
+
+    fn looks_for_nearest(&self, now: Time) -> bool {
+        self.policy.arbitrated && self.nearest_at <= now
     }
 
     /// A process that was stopped hears its nodes' silence only because it did not listen.

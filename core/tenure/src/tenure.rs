@@ -123,7 +123,7 @@ impl Tenure {
     /// When [`Input::Wake`] is due.
     pub fn wake_at(&self) -> Option<Time> {
         let drain = self.drain.as_ref().and_then(Drain::wake_at);
-        self.lease.until().into_iter().chain(drain).min()
+        Time::first([self.lease.until(), drain])
     }
 
     /// The node's start as it beats now: higher by one with every [`Output::FenceAll`].

@@ -7,8 +7,9 @@ use outlast_model::{Generation, RoomSettings, Time};
 use outlast_wire::{RoomFrame, Steer};
 
 use crate::{
-    event::{ConnId, Event, Queue, Side},
+    event::{ConnId, Event, Side},
     network::{Host, Network},
+    queue::Queue,
 };
 
 /// First wait for an acknowledgement, beside the round trip; doubled each time.

@@ -1,8 +1,4 @@
-//! What can happen, and when: one heap of small values. Ties are settled by the order of planning.
-
-use std::{cmp::Reverse, collections::BinaryHeap};
-
-use outlast_model::Time;
+//! What can happen: small values, and what they carry.
 
 /// A number of a connection; see `conn.rs`.
 pub(crate) type ConnId = u32;
@@ -75,47 +71,6 @@ pub(crate) enum Event {
     Stock,
 }
 
-/// An event in its place: time, order of planning, what.
-struct Planned(Time, u64, Event);
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
-/// The future.
-#[derive(Default)]
-pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Planned>>,
-    planned: u64,
-}
-
-impl Queue {
-    pub(crate) fn at(&mut self, time: Time, event: Event) {
-        self.planned += 1;
-        self.heap.push(Reverse(Planned(time, self.planned, event)));
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<(Time, Event)> {
-        self.heap.pop().map(|Reverse(Planned(time, _, event))| (time, event))
-    }
-}
-
 /// Values in flight, by slot.
 pub(crate) struct Slots<T> {
     values: Vec<Option<T>>,
@@ -145,24 +100,5 @@ impl<T> Slots<T> {
 
     pub(crate) fn get(&self, slot: u32) -> &T {
         self.values[slot as usize].as_ref().expect("a slot is read before it is taken")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_goes_forward_and_ties_keep_their_order() {
-        let mut queue = Queue::default();
-        for (ms, fault) in [(5, 0), (3, 1), (5, 2), (3, 3)] {
-            queue.at(Time::from_millis(ms), Event::Begin { fault });
-        }
-        let mut order = Vec::new();
-        while let Some((time, event)) = queue.pop() {
-            let Event::Begin { fault } = event else { unreachable!("no other was planned") };
-            order.push((time.as_millis(), fault));
-        }
-        assert_eq!(order, [(3, 1), (3, 3), (5, 0), (5, 2)]);
     }
 }

@@ -4,7 +4,7 @@ use outlast_directory::{CallId, Reply};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
-use outlast_model::{Epoch, GatewayId, NodeId, Time};
+use outlast_model::{Epoch, NodeId, Time};
 use outlast_wire::Echo;
 
 use crate::{
@@ -59,11 +59,11 @@ impl World {
         });
         let others = (0..self.names.gateways).filter(|other| *other != gateway);
         let gateways = others.map(|other| GatewayFacts {
-            id: GatewayId::from(self.gateway_ids[other].as_str()),
+            id: self.gateway_ids[other].clone(),
             region: self.region_names[self.processes[other].region].clone(),
         });
         let config = RoleConfig {
-            id: GatewayId::from(self.gateway_ids[gateway].as_str()),
+            id: self.gateway_ids[gateway].clone(),
             region: self.region_names[process.region].clone(),
             epoch,
             nodes: nodes.collect(),
@@ -135,7 +135,7 @@ impl World {
                 self.gateway(gateway, Input::Beat { node, epoch, sequence, beat });
             }
             Content::Outlook(outlook) => {
-                let other = GatewayId::from(self.gateway_ids[from].as_str());
+                let other = self.gateway_ids[from].clone();
                 self.gateway(gateway, Input::Outlook { gateway: other, epoch, outlook });
             }
             Content::Echo(_) => {}

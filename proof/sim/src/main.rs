@@ -17,6 +17,7 @@ mod node;
 mod observer;
 mod packet;
 mod process;
+mod queue;
 mod retry;
 mod run;
 mod scale;

@@ -19,6 +19,11 @@ use crate::{
 /// Drained participants told a second; these worlds are small.
 const DRAIN_PACE: u32 = 20;
 
+/// How long after a beat its node may send at most, if it is echoed. Clocks may be slow by two percent, and the observer looks
+/// in steps.
+const LEASE_AT_MOST: Duration =
+    Duration::from_millis(LEASE.as_millis() as u64 * 1_025 / 1_000 + 50);
+
 /// An admitted join that the shard has not got to yet.
 #[derive(Clone, Debug)]
 struct Admitted {
@@ -51,8 +56,8 @@ pub(crate) struct Node {
     unheard: Vec<Output>,
     /// Rooms that shards have closed and the machine has not heard of.
     pub(crate) closed: Vec<(RoomName, Generation)>,
-    /// For the observer: when each round of beats was sent, in the world's time.
-    pub(crate) sent: Vec<(u64, Time)>,
+    /// For the observer: when each beat was sent, in the world's time, from the number of the first one on.
+    sent: (u64, Vec<Time>),
     /// And until when it may serve, by the world's time; `None` while nothing limits it.
     pub(crate) truth_until: Option<Time>,
 }
@@ -70,10 +75,8 @@ impl World {
         let local = self.processes[process].clock.local(self.now);
         // A later start has a later epoch; the node numbers its fences below that.
         let epoch = Epoch(u64::from(self.processes[process].life) << 20);
-        let gateways: Vec<GatewayId> =
-            self.gateway_ids.iter().map(|id| id.as_str().into()).collect();
-        let config =
-            TenureConfig::new(self.node_ids[node].clone(), epoch, gateways, self.phases.next());
+        let (id, gateways) = (self.node_ids[node].clone(), self.gateway_ids.clone());
+        let config = TenureConfig::new(id, epoch, gateways, self.phases.next());
         self.nodes[node] =
             Node { tenure: Some(Tenure::new(config, local)), epoch, ..Node::default() };
         let phase = self.phases.millis(0, 400);
@@ -196,9 +199,12 @@ impl World {
     ) {
         let from = self.names.gateways + node;
         let to = self.gateway_number(gateway);
-        let now = self.now;
-        let sent = &mut self.nodes[node].sent;
-        sent.push((sequence, now));
+        let (first, sent) = &mut self.nodes[node].sent;
+        if sent.is_empty() {
+            *first = sequence;
+        }
+        assert_eq!(sequence, *first + sent.len() as u64, "beats are numbered one by one");
+        sent.push(self.now);
         let content = Content::Beat(beat);
         self.send_packet(Packet { from, to, epoch, sequence, content });
     }
@@ -230,19 +236,17 @@ impl World {
         }
         let Content::Echo(echo) = packet.content else { return };
         self.prove(node, &echo);
-        let gateway = self.gateway_ids[packet.from].as_str().into();
+        let gateway = self.gateway_ids[packet.from].clone();
         self.tenure(node, Input::Echo { gateway, epoch: packet.epoch, echo });
     }
 
     /// For the observer: what this echo allows at most.
     fn prove(&mut self, node: usize, echo: &outlast_wire::Echo) {
         let it = &mut self.nodes[node];
-        let Ok(at) = it.sent.binary_search_by_key(&echo.heard_sequence, |(number, _)| *number)
-        else {
-            return;
-        };
-        // Clocks may be slow by two percent, and the observer looks in steps.
-        let until = it.sent[at].1 + LEASE.mul_f64(1.025) + Duration::from_millis(50);
+        let (first, sent) = &it.sent;
+        let at = echo.heard_sequence.checked_sub(*first);
+        let Some(sent_at) = at.and_then(|at| sent.get(at as usize)) else { return };
+        let until = *sent_at + LEASE_AT_MOST;
         it.truth_until = it.truth_until.max(Some(until));
     }
 
@@ -474,8 +478,11 @@ impl World {
     }
 
     pub(crate) fn gateway_number(&self, id: &GatewayId) -> usize {
-        let found = self.gateway_ids.iter().position(|known| known == id.as_str());
-        found.expect("nodes name gateways that were configured")
+        let same = |known: &GatewayId| known.as_str().as_ptr() == id.as_str().as_ptr();
+        let found = self.gateway_ids.iter().position(same);
+        found
+            .or_else(|| self.gateway_ids.iter().position(|known| known == id))
+            .expect("nodes name gateways that were configured")
     }
 }
 

@@ -407,13 +407,13 @@ impl World {
     }
 
     fn look_at_room(&mut self, room: usize) {
-        let sending: Vec<usize> = self.hosts(room).filter(|node| self.sends(*node)).collect();
-        let truth = &mut self.observer.rooms[room];
-        if sending.len() < 2 {
-            truth.split_since = None;
+        let sending = || self.hosts(room).filter(|node| self.sends(*node));
+        if sending().nth(1).is_none() {
+            self.observer.rooms[room].split_since = None;
             return;
         }
-        truth.split_at = Some(self.now);
+        let sending: Vec<usize> = sending().collect();
+        self.observer.rooms[room].split_at = Some(self.now);
         let talk = |gateway: usize| {
             let process = &self.processes[gateway];
             process.is_up() && sending.iter().all(|node| self.talks(gateway, *node))

@@ -41,14 +41,21 @@ impl Clock {
 
     /// The first moment at which the monotonic clock says `local` or more.
     pub(crate) fn world(&self, local: Time) -> Time {
-        let span = local.since(self.base).as_nanos() as i128;
-        let guess = span * 1_000_000 / i128::from(1_000_000 + self.ppm);
-        let mut world = self.since + Duration::from_nanos(guess as u64);
-        while self.local(world) < local {
-            world = world
-                + Duration::from_nanos(1_000 + local.since(self.local(world)).as_nanos() as u64);
+        let span = local.as_nanos().saturating_sub(self.base.as_nanos());
+        let rate = (1_000_000 + self.ppm) as u64;
+        // Runs last minutes; 64 bits do for five hours.
+        let guess = match span.checked_mul(1_000_000) {
+            Some(millionths) => millionths / rate,
+            None => (u128::from(span) * 1_000_000 / u128::from(rate)) as u64,
+        };
+        let mut world = self.since + Duration::from_nanos(guess);
+        loop {
+            let short = local.since(self.local(world));
+            if short.is_zero() {
+                return world;
+            }
+            world = world + Duration::from_micros(1) + short;
         }
-        world
     }
 
     /// From now on so fast.
@@ -83,6 +90,8 @@ pub(crate) struct Process {
     pub(crate) clock: Clock,
     /// The wake-up that is planned, if any.
     pub(crate) wake: Option<Time>,
+    /// What the role asked for when it was planned, by its own clock as it went then.
+    pub(crate) wake_asked: Option<Time>,
     pub(crate) held: Vec<Event>,
     /// It speaks the version before: the newest fields of messages are missing, both ways.
     pub(crate) old: bool,
@@ -103,6 +112,7 @@ impl Process {
             life: 0,
             clock,
             wake: None,
+            wake_asked: None,
             held: Vec::new(),
             old: false,
             off: false,

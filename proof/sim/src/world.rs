@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use outlast_directory::RoomKeyer;
-use outlast_model::{NodeId, RegionName, RoomName, Time};
+use outlast_model::{GatewayId, NodeId, RegionName, RoomName, Time};
 
 use crate::{
     chance::Stream,
     client::Client,
     conn::{Conns, Frame, Purpose},
     engine::{Engine, EngineAnswer, EngineCall},
-    event::{ConnId, Event, Queue, Side, Slots, Timer},
+    event::{ConnId, Event, Side, Slots, Timer},
     gateway::Gateway,
     geography,
     names::NameServers,
@@ -19,6 +19,7 @@ use crate::{
     observer::Observer,
     packet::Packet,
     process::{Clock, Process, State},
+    queue::Queue,
     retry::Sdk,
     schedule::{Names, Schedule, What},
     trace::Trace,
@@ -26,6 +27,9 @@ use crate::{
 
 /// Most events of one moment; more is a machine that wants to be woken at once, again and again.
 const AT_ONCE_MAX: u32 = 20_000;
+
+/// Times further apart on a process's clock are in the same order in the world's: [`Clock::world`] is exact to microseconds.
+const CLOCK_GRAIN: Duration = Duration::from_millis(1);
 
 /// What is switched off on purpose, to see that it is missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +63,7 @@ pub(crate) struct World {
     pub(crate) sdk_chance: Stream,
     pub(crate) room_names: Vec<RoomName>,
     pub(crate) node_ids: Vec<NodeId>,
-    pub(crate) gateway_ids: Vec<String>,
+    pub(crate) gateway_ids: Vec<GatewayId>,
     pub(crate) region_names: Vec<RegionName>,
     pub(crate) keyer: RoomKeyer,
     pub(crate) members: u32,
@@ -114,7 +118,7 @@ impl World {
             sdk_chance: Stream::named(seed, "sdk"),
             room_names: (0..shape.rooms).map(|n| format!("room-{n}").into()).collect(),
             node_ids: nodes.map(|at| id(at).into()).collect(),
-            gateway_ids: (0..names.gateways).map(|at| id(at).to_owned()).collect(),
+            gateway_ids: (0..names.gateways).map(|at| id(at).into()).collect(),
             region_names: shape.regions.iter().map(|name| name.as_str().into()).collect(),
             keyer: RoomKeyer::new([7; 16]),
             members: 0,
@@ -323,9 +327,14 @@ impl World {
     pub(crate) fn plan_wake(&mut self, process: usize, local: Option<Time>) {
         let it = &mut self.processes[process];
         let Some(local) = local else { return };
+        // Most inputs leave it as it was, or put it off.
+        let no_earlier = |asked| local == asked || local >= asked + CLOCK_GRAIN;
+        if it.wake.is_some() && it.wake_asked.is_some_and(no_earlier) {
+            return;
+        }
         let at = it.clock.world(local).max(self.now);
         if it.wake.is_none_or(|planned| at < planned) {
-            it.wake = Some(at);
+            (it.wake, it.wake_asked) = (Some(at), Some(local));
             self.queue.at(at, Event::Wake { process: process as u16, life: it.life });
         }
     }

@@ -204,12 +204,21 @@ impl World {
             }
             _ => {}
         }
+        let heard = matches!(input, Input::Beat { .. } | Input::Outlook { .. });
+        let due = self.role.wake_at();
         let mut out = Vec::new();
         self.role.handle(self.now, input, &mut out);
         assert!(
             self.role.wake_at().is_none_or(|at| at > self.now),
             "asks to be woken now: a busy loop"
         );
+        if heard && out.len() < 2 && self.role.wake_at() == due {
+            // The role has taken it for no news: then it has nothing to do.
+            let before = out.len();
+            self.role.handle(self.now, Input::Wake, &mut out);
+            assert_eq!(out.len(), before, "something was due, or was news after all: {out:?}");
+            assert_eq!(self.role.wake_at(), due, "a deadline came nearer unseen");
+        }
         let mut sent = BTreeSet::new();
         for output in out {
             if let Output::Go { ask, .. } = &output {
