@@ -14,13 +14,14 @@ demo: ## three regions on this machine, and a page to meet in
 	cargo build --locked --release -p outlast
 	target/release/outlast demo
 
-test: ## build everything, run all tests, the end-to-end suite included
+test: ## build everything, run all tests, simulated failures and the end-to-end suite included
 	scripts/need-debian build page python browser
 	scripts/need-npm web proof/e2e
 	scripts/need-python
 	cd web && npm run --silent build && npm test --silent
 	cargo build --locked -p outlast
 	cargo test --locked --workspace
+	$(MAKE) --no-print-directory sim
 	proof/e2e/run
 
 lint: ## formatting, clippy, dependencies, house rules, types of the page
@@ -33,10 +34,10 @@ lint: ## formatting, clippy, dependencies, house rules, types of the page
 	scripts/deny
 	cd web && npx --no-install tsc --noEmit
 
-sim: ## seeded schedules of failures against the real gateway and node machines; SEEDS=0..20000
+sim: ## schedules of failures against the real gateways and nodes, each run twice; SEEDS=0..20000
 	scripts/need-debian build
 	cargo build --locked --profile sim -p outlast-sim
-	target/sim/outlast-sim sweep --seeds $(or $(SEEDS),0..20000)
+	target/sim/outlast-sim sweep --twice --seeds $(or $(SEEDS),0..20000)
 
 bench: ## packets, joins and memory a subscriber, beside the machine's floor
 	scripts/need-debian build

@@ -1,32 +1,32 @@
 //! Many seeds on all cores, with a report that tells which ranges are done: an interrupted sweep goes on where it was.
 
+mod totals;
+
 use std::{
-    collections::BTreeMap,
     fs,
     io::Write as _,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
-use crate::{
-    draw,
-    run::{Outcome, run},
-    schedule::What,
-    world::Knobs,
-};
+use self::totals::Totals;
+use crate::{draw, run::run, world::Knobs};
 
 /// Seeds done in one go by one thread, and one line of the report.
 const CHUNK: u64 = 250;
-/// Gaps are counted in classes of so many milliseconds.
-const GAP_CLASS_MS: u32 = 50;
+/// Between two words on how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// Seeds whose traces tell one build from another.
+const FINGERPRINT_SEEDS: Range<u64> = 0..4;
 
 /// Many seeds.
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Sweep {
     /// Threads; as many as there are cores if not told.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Where to keep what is done.
+    /// Where to keep what is done; a sweep with the same file goes on where the last one was
     #[arg(long)]
     report: Option<PathBuf>,
     /// Runs each seed twice and compares the traces.
@@ -51,92 +51,71 @@ pub(crate) struct Sweep {
     no_failover: bool,
 }
 
-/// What many runs came to.
-#[derive(Default)]
-struct Totals {
-    runs: u64,
-    events: u64,
-    asks: u64,
-    told: u64,
-    moves: u64,
-    excused: u64,
-    faults: [u64; What::KINDS.len()],
-    faults_least: Option<u32>,
-    gaps: BTreeMap<u32, u64>,
-    failures: Vec<(u64, String)>,
+/// A line of the report.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// The first: what built the runs that follow.
+    Build { fingerprint: String },
+    /// A chunk that is done.
+    Done { seeds: Range<u64>, totals: Totals },
 }
 
-impl Totals {
-    fn add(&mut self, outcome: &Outcome) {
-        self.runs += 1;
-        self.events += outcome.events;
-        self.asks += outcome.asks;
-        self.told += outcome.told;
-        self.moves += outcome.moves;
-        self.excused += outcome.excused_losses;
-        for (sum, count) in self.faults.iter_mut().zip(outcome.faults) {
-            *sum += u64::from(count);
-        }
-        if outcome.violation.is_none() {
-            let faults = outcome.faults.iter().sum::<u32>();
-            self.faults_least = Some(self.faults_least.map_or(faults, |least| least.min(faults)));
-        }
-        for gap in &outcome.gaps {
-            *self.gaps.entry(gap / GAP_CLASS_MS).or_default() += 1;
-        }
-    }
+/// How far the sweep is.
+struct Progress {
+    began: Instant,
+    told_at: Instant,
+    /// Runs of earlier sweeps.
+    before: u64,
+    wanted: u64,
+}
 
-    fn merge(&mut self, other: Totals) {
-        self.runs += other.runs;
-        self.events += other.events;
-        self.asks += other.asks;
-        self.told += other.told;
-        self.moves += other.moves;
-        self.excused += other.excused;
-        for (sum, count) in self.faults.iter_mut().zip(other.faults) {
-            *sum += count;
+impl Progress {
+    fn tell(&mut self, totals: &Totals) {
+        if self.told_at.elapsed() < PROGRESS_INTERVAL {
+            return;
         }
-        self.faults_least = self.faults_least.into_iter().chain(other.faults_least).min();
-        for (class, count) in other.gaps {
-            *self.gaps.entry(class).or_default() += count;
-        }
-        self.failures.extend(other.failures);
-    }
-
-    /// The gap below which `permille` of all gaps are, in milliseconds.
-    fn gap(&self, permille: u64) -> u32 {
-        let total: u64 = self.gaps.values().sum();
-        let mut left = total * permille / 1_000;
-        for (class, count) in &self.gaps {
-            if left < *count {
-                return (class + 1) * GAP_CLASS_MS;
-            }
-            left -= count;
-        }
-        0
+        self.told_at = Instant::now();
+        let rate = (totals.runs - self.before) as f64 / self.began.elapsed().as_secs_f64();
+        let left = self.wanted.saturating_sub(totals.runs) as f64 / rate.max(0.001);
+        eprintln!(
+            "{} of {} schedules, {rate:.0} a second, {} failed, {:.0} s left",
+            totals.runs,
+            self.wanted,
+            totals.failures.len(),
+            left
+        );
     }
 }
 
 impl Sweep {
     /// Runs it. Returns whether any seed failed.
     pub(crate) fn run(&self) -> anyhow::Result<bool> {
-        let done = self.done()?;
+        let (done, before) = match &self.report {
+            Some(path) => self.done(path)?,
+            None => (Vec::new(), Totals::default()),
+        };
         let chunks: Vec<Range<u64>> = (self.seeds.start / CHUNK..self.seeds.end.div_ceil(CHUNK))
             .map(|n| (n * CHUNK).max(self.seeds.start)..((n + 1) * CHUNK).min(self.seeds.end))
-            .filter(|chunk| !done.contains(&(chunk.start, chunk.end)))
+            .filter(|chunk| !done.contains(chunk))
             .collect();
-        let next = AtomicU64::new(0);
-        let stop = AtomicBool::new(false);
-        let totals = Mutex::new(Totals::default());
+        let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let began = Instant::now();
+        let wanted = before.runs + chunks.iter().map(|chunk| chunk.end - chunk.start).sum::<u64>();
+        let progress = Progress { began, told_at: began, before: before.runs, wanted };
+        let ran_before = before.runs;
+        let totals = Mutex::new((before, progress));
         let jobs = self.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into));
         thread::scope(|scope| {
             for _ in 0..jobs.unwrap_or(1) {
                 scope.spawn(|| self.work(&chunks, &next, &stop, &totals));
             }
         });
-        let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.tell(&totals, began.elapsed().as_secs_f64());
+        let (totals, _) = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if ran_before > 0 {
+            println!("{ran_before} schedules were done before");
+        }
+        totals.tell(ran_before, began.elapsed().as_secs_f64());
         Ok(!totals.failures.is_empty())
     }
 
@@ -146,22 +125,28 @@ impl Sweep {
         chunks: &[Range<u64>],
         next: &AtomicU64,
         stop: &AtomicBool,
-        totals: &Mutex<Totals>,
+        totals: &Mutex<(Totals, Progress)>,
     ) {
         while !stop.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
             let Some(chunk) = chunks.get(at) else { return };
             let (part, whole) = self.chunk(chunk.clone(), stop);
-            let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
-            if whole {
-                self.note(chunk, &part);
+            let mut guard = totals.lock().unwrap_or_else(PoisonError::into_inner);
+            let (totals, progress) = &mut *guard;
+            totals.merge(part.clone());
+            if let Some(path) = self.report.as_ref().filter(|_| whole) {
+                let line = Line::Done { seeds: chunk.clone(), totals: part };
+                if let Err(error) = append(path, &line) {
+                    eprintln!("the report {}: {error:#}", path.display());
+                }
             }
-            totals.merge(part);
+            progress.tell(totals);
         }
     }
 
+    /// What came of some seeds, and whether all of them were run.
     fn chunk(&self, seeds: Range<u64>, stop: &AtomicBool) -> (Totals, bool) {
-        let knobs = Knobs { no_failover: self.no_failover };
+        let knobs = self.knobs();
         let mut totals = Totals::default();
         for seed in seeds {
             if stop.load(Ordering::Relaxed) {
@@ -191,69 +176,87 @@ impl Sweep {
         (totals, true)
     }
 
-    /// Ranges that the report has as done.
-    fn done(&self) -> anyhow::Result<Vec<(u64, u64)>> {
-        let Some(path) = self.report.as_ref().filter(|path| path.exists()) else {
-            return Ok(Vec::new());
-        };
+    fn knobs(&self) -> Knobs {
+        Knobs { no_failover: self.no_failover }
+    }
+
+    /// The chunks of these seeds that the report has as done, and what they came to.
+    ///
+    /// # Errors
+    /// When the report cannot be read or written, is none, or is another build's.
+    fn done(&self, path: &Path) -> anyhow::Result<(Vec<Range<u64>>, Totals)> {
+        let runs = FINGERPRINT_SEEDS.map(|seed| run(draw::schedule(seed), self.knobs()).hash);
+        let ours = runs.fold(0, |all: u64, hash| all.rotate_left(1) ^ hash);
+        let ours = format!("{ours:016x}");
+        let (mut done, mut totals) = (Vec::new(), Totals::default());
+        if !path.exists() {
+            append(path, &Line::Build { fingerprint: ours })?;
+            return Ok((done, totals));
+        }
         let text =
             fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let ranges = text.lines().filter_map(|line| {
-            let (from, to) =
-                line.strip_prefix("done ")?.split_whitespace().next()?.split_once("..")?;
-            Some((from.parse().ok()?, to.parse().ok()?))
-        });
-        Ok(ranges.collect())
+        let mut lines = text.lines().map(serde_json::from_str::<Line>);
+        match lines.next() {
+            Some(Ok(Line::Build { fingerprint })) if fingerprint == ours => {}
+            Some(Ok(Line::Build { fingerprint })) => anyhow::bail!(
+                "{}: its runs are another build's ({fingerprint}, this one is {ours}): name another file",
+                path.display()
+            ),
+            _ => anyhow::bail!("{}: not a sweep's report", path.display()),
+        }
+        // The last line may have been cut off: its chunk is run again.
+        for line in lines.map_while(Result::ok) {
+            let Line::Done { seeds, totals: part } = line else { continue };
+            if self.seeds.start <= seeds.start && seeds.end <= self.seeds.end {
+                done.push(seeds);
+                totals.merge(part);
+            }
+        }
+        Ok((done, totals))
+    }
+}
+
+fn append(path: &Path, line: &Line) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sweep(seeds: Range<u64>, report: &Path) -> Sweep {
+        Sweep {
+            seeds,
+            jobs: Some(1),
+            report: Some(report.to_owned()),
+            twice: false,
+            keep_going: true,
+            no_failover: false,
+        }
     }
 
-    fn note(&self, chunk: &Range<u64>, part: &Totals) {
-        let Some(path) = &self.report else { return };
-        let mut line = format!(
-            "done {}..{} events {} faults {} told {} moves {} failures {}\n",
-            chunk.start,
-            chunk.end,
-            part.events,
-            part.faults.iter().sum::<u64>(),
-            part.told,
-            part.moves,
-            part.failures.len()
-        );
-        for (seed, failure) in &part.failures {
-            line.push_str(&format!("failed {seed} {failure}\n"));
-        }
-        let file = fs::OpenOptions::new().create(true).append(true).open(path);
-        let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
-        if let Err(error) = written {
-            eprintln!("the report {}: {error}", path.display());
-        }
-    }
-
-    fn tell(&self, totals: &Totals, seconds: f64) {
-        let runs = totals.runs.max(1);
-        println!(
-            "{} schedules in {seconds:.1} s: {:.0} a second; events {} each; at least {} faults each, {:.1} on average",
-            totals.runs,
-            totals.runs as f64 / seconds.max(0.001),
-            totals.events / runs,
-            totals.faults_least.unwrap_or(0),
-            totals.faults.iter().sum::<u64>() as f64 / runs as f64,
-        );
-        let faults: Vec<String> = What::KINDS
-            .iter()
-            .zip(totals.faults)
-            .map(|(kind, count)| format!("{kind} {count}"))
-            .collect();
-        println!("faults: {}", faults.join(", "));
-        println!(
-            "asks {}, told {}, moves {}, sessions lost to cuts of their own {}; out of the call: p50 {} ms, p95 {} ms, p99 {} ms",
-            totals.asks,
-            totals.told,
-            totals.moves,
-            totals.excused,
-            totals.gap(500),
-            totals.gap(950),
-            totals.gap(990)
-        );
-        println!("failed: {}", totals.failures.len());
+    #[test]
+    fn a_sweep_goes_on_where_the_report_ends() {
+        let path = std::env::temp_dir().join(format!("outlast-sweep-{}", std::process::id()));
+        assert!(!sweep(248..252, &path).run().unwrap());
+        let (done, totals) = sweep(248..255, &path).done(&path).unwrap();
+        assert_eq!((done, totals.runs), (vec![248..250, 250..252], 4));
+        // Cut off in the middle of a line.
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 9]).unwrap();
+        assert_eq!(sweep(248..252, &path).done(&path).unwrap().0, vec![248..250]);
+        fs::write(&path, "{\"build\":{\"fingerprint\":\"0\"}}\n").unwrap();
+        let error = sweep(0..1, &path).done(&path).unwrap_err().to_string();
+        assert!(error.contains("another build's"), "{error}");
+        fs::write(&path, "seeds").unwrap();
+        assert!(sweep(0..1, &path).done(&path).is_err());
+        fs::remove_file(path).unwrap();
     }
 }
