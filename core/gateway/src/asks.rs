@@ -298,6 +298,18 @@ impl Role {
         }
     }
 
+    /// A node is back: who waits for one that is down, because there was no other, may go there.
+    pub(crate) fn reconsider_stranded(&mut self, now: Time, out: &mut Vec<Output>) {
+        let going = self.asks.asks.values().filter_map(|ask| match &ask.state {
+            State::Going { node, .. } => Some(node),
+            State::Looking(_) | State::Claiming => None,
+        });
+        let dead: BTreeSet<NodeId> = going.filter(|node| !self.lives(node)).cloned().collect();
+        for node in dead {
+            self.reconsider(now, &node, out);
+        }
+    }
+
     /// Who waits for `room` elsewhere looks again: it has another home.
     pub(crate) fn reconsider_room(&mut self, now: Time, room: &RoomName, out: &mut Vec<Output>) {
         let Some(home) = self.view.home(room) else { return };

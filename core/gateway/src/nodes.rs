@@ -240,6 +240,7 @@ impl Role {
                 self.hosted(now, node, &room, true, out);
             }
             self.unite(now, out);
+            self.reconsider_stranded(now, out);
         }
         out.push(Output::Verdict { node: node.clone(), change: Change { from, ..change } });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use outlast_directory::{CallId, Failure, InstanceId, Placed, Reply, Request, RoomKey, Table};
 use outlast_model::Time;
 
-use crate::{event::Event, network::Host, world::World};
+use crate::{event::Event, network::Host, oracle::Ends, world::World};
 
 /// A write that reached the primary this long before it died has not reached its replica.
 pub(crate) const REPLICA_BEHIND: Duration = Duration::from_millis(800);
@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     /// What the replica has, when a failover is to come.
     pub(crate) replica: Option<Table>,
     instances: u128,
+    /// For the observer.
+    pub(crate) ends: Ends,
     /// Faults that keep it down.
     pub(crate) down: u8,
     pub(crate) slow: Duration,
@@ -44,13 +46,15 @@ impl Engine {
         let instances = u128::from(seed) << 32 | 1;
         let table = Table::new(InstanceId(instances));
         let slow = Duration::ZERO;
-        Engine { host, table, replica: None, instances, down: 0, slow, calls: 0 }
+        let ends = Ends::new();
+        Engine { host, table, replica: None, instances, ends, down: 0, slow, calls: 0 }
     }
 
     /// Everything in it is gone.
     pub(crate) fn wipe(&mut self) {
         self.instances += 1;
         self.table = Table::new(InstanceId(self.instances));
+        self.ends.clear();
         self.replica = None;
     }
 }
@@ -74,7 +78,7 @@ impl World {
         let reply = if self.engine.down > 0 {
             Reply::Failed(Failure::Unavailable)
         } else {
-            self.engine.table.apply(self.now, &request)
+            self.apply_watched(&request)
         };
         self.note(|world| {
             let (name, asked) = (&world.gateway_ids[gateway], world.say_request(&request));
@@ -102,6 +106,7 @@ impl World {
     pub(crate) fn engine_fails_over(&mut self) {
         if let Some(replica) = self.engine.replica.take() {
             self.engine.table = replica;
+            self.engine.ends.clear();
         }
     }
 

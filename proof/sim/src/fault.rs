@@ -347,7 +347,7 @@ impl World {
         if it.life != self.observer.lasting[fault].life {
             return;
         }
-        it.state = State::Up;
+        (it.state, it.stood_until) = (State::Up, self.now);
         let held = std::mem::take(&mut it.held);
         for event in held {
             self.queue.at(self.now, event);
@@ -358,6 +358,7 @@ impl World {
     }
 
     fn trouble_node(&mut self, what: &What, process: usize, begins: bool) {
+        self.processes[process].stood_until = self.now;
         if self.is_gateway(process) {
             return;
         }

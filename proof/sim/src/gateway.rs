@@ -2,7 +2,7 @@
 
 use outlast_directory::{CallId, Reply};
 use outlast_gateway_core::{
-    DirectoryUse, GatewayFacts, Input, NodeFacts, Output, Role, RoleConfig, Spread,
+    DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
 use outlast_model::{Epoch, NodeId, Time};
 use outlast_wire::Echo;
@@ -31,6 +31,8 @@ pub(crate) struct Gateway {
     empty: bool,
     /// Where each room was sent first: without failover it stays there.
     pub(crate) first_homes: Vec<Option<NodeId>>,
+    /// When it gave each node up last.
+    pub(crate) gave_up: Vec<Time>,
     /// Rooms whose settings it was told.
     pub(crate) told_settings: Vec<bool>,
     out: Vec<Output>,
@@ -80,6 +82,7 @@ impl World {
             epoch,
             streams,
             told_settings,
+            gave_up: vec![Time::ZERO; self.nodes.len()],
             first_homes: vec![None; self.room_names.len()],
             ..Gateway::default()
         };
@@ -159,7 +162,7 @@ impl World {
                 self.seal(gateway, to, Content::Outlook(outlook));
             }
             Output::Go { ask, placement, nowhere_else, settings } => {
-                let order = Order { placement, nowhere_else, settings };
+                let order = Order { placement, nowhere_else, settings, at: self.now };
                 self.go(gateway, ask.0 as usize, order);
             }
             Output::Unplaced { ask, why, .. } => self.unplaced(gateway, ask.0 as usize, why),
@@ -186,6 +189,9 @@ impl World {
                     format!("{name} finds {node} {:?} after {:?}", change.to, change.silence)
                 });
                 let node = self.node_number(&node);
+                if change.to == Health::Down {
+                    self.gateways[gateway].gave_up[node] = self.now;
+                }
                 self.judged(gateway, node, &change);
             }
             Output::Ejection { node, ejected } => {

@@ -15,6 +15,7 @@ mod names;
 mod network;
 mod node;
 mod observer;
+mod oracle;
 mod packet;
 mod process;
 mod queue;

@@ -51,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) gray: bool,
     pub(crate) overloaded: bool,
     pub(crate) draining: bool,
+    /// When the drain began, and when it is to be over.
+    pub(crate) drain: Option<(Time, Time)>,
     out: Vec<Output>,
     /// What a shard that hangs was told.
     unheard: Vec<Output>,
@@ -355,6 +357,9 @@ impl World {
         };
         let settings = enter.settings.as_deref().cloned();
         let settings = settings.or_else(|| self.first_settings(room));
+        if self.nodes[node].shard.room(room).is_none() {
+            self.look_at_opening(node, enter.nowhere_else);
+        }
         let at = (room, enter.generation);
         let it = &mut self.nodes[node];
         match it.shard.enter(self.now, at, settings, member) {
@@ -469,11 +474,12 @@ impl World {
 
     pub(crate) fn drain_node(&mut self, node: usize, deadline: Duration) {
         self.nodes[node].draining = true;
+        self.drain_begins(node, deadline);
         self.tenure(node, Input::Drain { pace_per_second: DRAIN_PACE, deadline });
     }
 
     pub(crate) fn undrain(&mut self, node: usize) {
-        self.nodes[node].draining = false;
+        (self.nodes[node].draining, self.nodes[node].drain) = (false, None);
         self.tenure(node, Input::Undrain);
     }
 

@@ -400,6 +400,12 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.look_at_node(node);
+            self.look_at_drain(node);
+        }
+        for gateway in 0..self.names.gateways {
+            if self.processes[gateway].is_up() {
+                self.look_at_waiting(gateway);
+            }
         }
         for client in 0..self.clients.len() {
             self.look_at_client(client);

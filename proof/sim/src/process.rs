@@ -99,6 +99,8 @@ pub(crate) struct Process {
     pub(crate) off: bool,
     /// Its certificate has run out: new connections to it fail.
     pub(crate) untrusted: bool,
+    /// When it last went on after it was not run, whole or in part.
+    pub(crate) stood_until: Time,
     /// Something was done to it, or to its way to others, until then.
     pub(crate) disturbed_until: Time,
 }
@@ -117,6 +119,7 @@ impl Process {
             old: false,
             off: false,
             untrusted: false,
+            stood_until: Time::ZERO,
             disturbed_until: Time::ZERO,
         }
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Placement, Session, Unplaced, Why};
-use outlast_model::{RoomSettings, SessionId};
+use outlast_model::{RoomSettings, SessionId, Time};
 
 use crate::{
     conn::{Enter, Frame, Leave, No, Purpose, Want},
@@ -37,6 +37,7 @@ pub(crate) struct Order {
     pub(crate) placement: Placement,
     pub(crate) nowhere_else: bool,
     pub(crate) settings: Option<Arc<RoomSettings>>,
+    pub(crate) at: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -285,3 +285,22 @@ fn news_of_a_room_reach_who_waits_for_it_however_long_the_queue() {
     world.run(Duration::from_secs(4).as_millis() as u64);
     assert_eq!(world.role.facts(world.now).asks, 0);
 }
+
+#[test]
+fn who_waits_for_a_dead_node_goes_to_the_next_one_that_is_back() {
+    let mut world = World::new(&Setup::default());
+    world.hosts("us-1", "a", 1);
+    for node in ["eu-1", "eu-2"] {
+        world.silence(node);
+    }
+    world.run(5_000);
+    let ask = world.join("a");
+    assert_eq!(world.went(ask), Some(("us-1", 1, true)));
+    world.silence("us-1");
+    world.run(2_100);
+    assert_eq!(world.went(ask), Some(("us-1", 1, true)), "there is no other");
+    world.wake_up("eu-1");
+    world.run(1_350);
+    let went = world.went(ask).unwrap();
+    assert_eq!((went.0, went.1), ("eu-1", 2));
+}

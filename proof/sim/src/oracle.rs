@@ -1,0 +1,136 @@
+//! What must hold of the directory's content, of drains, and of where gateways send people: each is judged from both sides of
+//! one step, so that a mistake is seen when it is made, and not only when somebody suffers from it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use outlast_directory::{Placed, Record, Reply, Request, RoomKey};
+use outlast_gateway_core::Health;
+use outlast_model::{Generation, Time};
+
+use crate::{visit::Stage, world::World};
+
+/// After its deadline a drained node that runs has nobody left of those who were there when it began.
+const DRAIN_SLACK: Duration = Duration::from_secs(2);
+/// By then a gateway sends nobody to a node that drains: its beats say so.
+const DRAIN_NEWS_MAX: Duration = Duration::from_secs(2);
+/// Nobody waits for longer for a node that the gateway has given up, while there are others.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The highest generation under which each room has ended in the directory's present content.
+pub(crate) type Ends = BTreeMap<RoomKey, Generation>;
+
+impl World {
+    fn record(&mut self, room: RoomKey) -> Option<Record> {
+        match self.engine.table.apply(self.now, &Request::Lookup { room }) {
+            Reply::Found(record) => record,
+            _ => None,
+        }
+    }
+
+    /// Lets the directory carry out a request, and looks at what that did to the room.
+    pub(crate) fn apply_watched(&mut self, request: &Request) -> Reply {
+        let (Request::Place { room, .. }
+        | Request::Replace { room, .. }
+        | Request::End { room, .. }) = request
+        else {
+            return self.engine.table.apply(self.now, request);
+        };
+        let before = self.record(*room);
+        let reply = self.engine.table.apply(self.now, request);
+        let after = self.record(*room);
+        let ended = self.engine.ends.get(room).copied().unwrap_or_default();
+        let wrong = match (request, &before, &after) {
+            (Request::End { generation, .. }, Some(before), None) => {
+                (before.generation > *generation).then_some("a later life is ended")
+            }
+            (Request::End { .. }, before, after) => {
+                (before != after).then_some("an end changes a record")
+            }
+            (_, Some(before), None) => Some(before).map(|_| "a record vanishes"),
+            (_, None, Some(after)) => {
+                (after.generation <= ended).then_some("an ended generation is issued again")
+            }
+            (Request::Replace { expected, .. }, Some(before), Some(after)) if before != after => {
+                let right = before.generation == *expected && after.generation > before.generation;
+                (!right).then_some("another's placement is overwritten")
+            }
+            (_, Some(before), Some(after)) if before != after => Some("a held room is placed"),
+            _ => None,
+        };
+        let won =
+            matches!(&reply, Reply::Placed(Placed::Won(record)) if after.as_ref() != Some(record));
+        let wrong = wrong.or_else(|| won.then_some("who has won does not hold it"));
+        if let (Some(before), None) = (&before, &after) {
+            self.engine.ends.insert(*room, ended.max(before.generation));
+        }
+        if let Some(wrong) = wrong {
+            self.violated("record", |_| format!("{wrong}: {request:?} on {before:?}: {after:?}"));
+        }
+        reply
+    }
+
+    /// A node begins to drain, to be empty after `deadline`.
+    pub(crate) fn drain_begins(&mut self, node: usize, deadline: Duration) {
+        self.nodes[node].drain = Some((self.now, self.now + deadline));
+    }
+
+    /// A room is opened for somebody at `node`, who might have gone elsewhere.
+    pub(crate) fn look_at_opening(&mut self, node: usize, nowhere_else: bool) {
+        let Some((since, _)) = self.nodes[node].drain else { return };
+        if !nowhere_else && self.now.since(since) > DRAIN_NEWS_MAX {
+            self.violated("drain", |world| {
+                format!("{} drains, and a new room is opened there", world.node_ids[node])
+            });
+        }
+    }
+
+    pub(crate) fn look_at_drain(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        let Some((since, until)) = it.drain else { return };
+        if self.now.since(until) < DRAIN_SLACK
+            || it.hung_since.is_some()
+            || self.stood_still_since(node, since)
+        {
+            return;
+        }
+        let mut members = it.shard.rooms.iter().flat_map(|open| &open.members);
+        if let Some(stays) = members.find(|member| member.joined_at < since) {
+            let client = stays.client;
+            self.violated("drain", |world| {
+                let (node, who) = (&world.node_ids[node], &world.clients[client].identity);
+                format!("{who} is still at {node}, which was to be empty")
+            });
+        }
+    }
+
+    /// Whether the node's process was not run for a while at or after `since`.
+    fn stood_still_since(&self, node: usize, since: Time) -> bool {
+        let process = self.node(node);
+        !process.is_up() || process.stood_until >= since
+    }
+
+    /// Who waits at a gateway for a node that it has given up.
+    pub(crate) fn look_at_waiting(&mut self, gateway: usize) {
+        let Some((role, _)) = self.role_at(gateway) else { return };
+        let view = role.view();
+        let dead = |node: &outlast_model::NodeId| {
+            view.node(node).is_some_and(|node| node.health == Health::Down)
+        };
+        let others = view.nodes().any(|node| node.takes_rooms() && !node.full);
+        let waits = |visit: &&crate::visit::Visit| {
+            let order = visit.order.as_ref().filter(|_| visit.stage == Stage::Asking);
+            order.is_some_and(|order| {
+                let node = self.node_number(&order.placement.node);
+                let since = self.gateways[gateway].gave_up[node].max(order.at);
+                dead(&order.placement.node) && self.now.since(since) > WAIT_MAX
+            })
+        };
+        let found = self.gateways[gateway].visits.iter().find(waits).filter(|_| others);
+        if let Some(client) = found.map(|visit| visit.client) {
+            self.violated("waits", |world| {
+                let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
+                format!("{gateway} lets {who} wait for a node that it has given up")
+            });
+        }
+    }
+}
