@@ -298,7 +298,7 @@ impl Role {
         }
     }
 
-    /// A node is back: who waits for one that is down, because there was no other, may go there.
+    /// A node is back, or takes rooms again: who waits for one that is down, because there was no other, may go there.
     pub(crate) fn reconsider_stranded(&mut self, now: Time, out: &mut Vec<Output>) {
         let going = self.asks.asks.values().filter_map(|ask| match &ask.state {
             State::Going { node, .. } => Some(node),

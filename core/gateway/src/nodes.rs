@@ -108,13 +108,16 @@ impl Role {
         let view = self.view.node_mut(node).expect("states and view have the same nodes");
         view.report(beat.load_permille);
         view.joins_per_second = beat.joins_per_second;
-        view.full = beat.full;
         let drains = beat.draining && !view.draining;
-        view.draining = beat.draining;
+        let opens = view.draining && !beat.draining || view.full && !beat.full;
+        (view.full, view.draining) = (beat.full, beat.draining);
         if drains {
             self.reconsider(now, node, out);
         }
-        restarted || change.is_some() || drains || reigns
+        if opens {
+            self.reconsider_stranded(now, out);
+        }
+        restarted || change.is_some() || drains || opens || reigns
     }
 
     /// The node's process is another one than that last heard at `heard_before`, or has lost its lease and begun anew; what

@@ -2,7 +2,7 @@
 
 use outlast_directory::{CallId, Reply};
 use outlast_gateway_core::{
-    DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
+    DirectoryUse, GatewayFacts, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
 use outlast_model::{Epoch, NodeId, Time};
 use outlast_wire::Echo;
@@ -31,8 +31,8 @@ pub(crate) struct Gateway {
     empty: bool,
     /// Where each room was sent first: without failover it stays there.
     pub(crate) first_homes: Vec<Option<NodeId>>,
-    /// When it gave each node up last.
-    pub(crate) gave_up: Vec<Time>,
+    /// When it changed its mind about each node last.
+    pub(crate) judged_at: Vec<Time>,
     /// Rooms whose settings it was told.
     pub(crate) told_settings: Vec<bool>,
     out: Vec<Output>,
@@ -82,7 +82,7 @@ impl World {
             epoch,
             streams,
             told_settings,
-            gave_up: vec![Time::ZERO; self.nodes.len()],
+            judged_at: vec![Time::ZERO; self.nodes.len()],
             first_homes: vec![None; self.room_names.len()],
             ..Gateway::default()
         };
@@ -189,9 +189,7 @@ impl World {
                     format!("{name} finds {node} {:?} after {:?}", change.to, change.silence)
                 });
                 let node = self.node_number(&node);
-                if change.to == Health::Down {
-                    self.gateways[gateway].gave_up[node] = self.now;
-                }
+                self.gateways[gateway].judged_at[node] = self.now;
                 self.judged(gateway, node, &change);
             }
             Output::Ejection { node, ejected } => {

@@ -480,6 +480,8 @@ impl World {
 
     pub(crate) fn undrain(&mut self, node: usize) {
         (self.nodes[node].draining, self.nodes[node].drain) = (false, None);
+        let process = self.names.gateways + node;
+        self.processes[process].stood_until = self.now;
         self.tenure(node, Input::Undrain);
     }
 

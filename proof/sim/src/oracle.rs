@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outlast_directory::{Placed, Record, Reply, Request, RoomKey};
-use outlast_gateway_core::Health;
+use outlast_gateway_core::{Health, REACH_MAX};
 use outlast_model::{Generation, Time};
 
 use crate::{visit::Stage, world::World};
@@ -116,13 +116,21 @@ impl World {
         let dead = |node: &outlast_model::NodeId| {
             view.node(node).is_some_and(|node| node.health == Health::Down)
         };
-        let others = view.nodes().any(|node| node.takes_rooms() && !node.full);
+        let judged_at = &self.gateways[gateway].judged_at;
+        let long_since = |since: Time| self.now.since(since) > WAIT_MAX;
+        let others = view.nodes().any(|node| {
+            let number = self.node_number(&node.facts.id);
+            // One that has refused this client lately is not asked again.
+            let sound = !self.nodes[number].overloaded
+                && self.now.since(self.node(number).stood_until) > REACH_MAX;
+            node.takes_rooms() && !node.full && long_since(judged_at[number]) && sound
+        });
         let waits = |visit: &&crate::visit::Visit| {
             let order = visit.order.as_ref().filter(|_| visit.stage == Stage::Asking);
             order.is_some_and(|order| {
                 let node = self.node_number(&order.placement.node);
-                let since = self.gateways[gateway].gave_up[node].max(order.at);
-                dead(&order.placement.node) && self.now.since(since) > WAIT_MAX
+                let since = judged_at[node].max(order.at);
+                dead(&order.placement.node) && long_since(since)
             })
         };
         let found = self.gateways[gateway].visits.iter().find(waits).filter(|_| others);

@@ -99,7 +99,7 @@ pub(crate) struct Process {
     pub(crate) off: bool,
     /// Its certificate has run out: new connections to it fail.
     pub(crate) untrusted: bool,
-    /// When it last went on after it was not run, whole or in part.
+    /// When it last went on after it was not run, whole or in part, or took nothing new.
     pub(crate) stood_until: Time,
     /// Something was done to it, or to its way to others, until then.
     pub(crate) disturbed_until: Time,
