@@ -120,13 +120,15 @@ impl World {
         let long_since = |since: Time| self.now.since(since) > WAIT_MAX;
         let others = view.nodes().any(|node| {
             let number = self.node_number(&node.facts.id);
-            // One that has refused this client lately is not asked again.
+            // One that took nobody lately may take nobody yet.
             let sound = !self.nodes[number].overloaded
                 && self.now.since(self.node(number).stood_until) > REACH_MAX;
             node.takes_rooms() && !node.full && long_since(judged_at[number]) && sound
         });
         let waits = |visit: &&crate::visit::Visit| {
-            let order = visit.order.as_ref().filter(|_| visit.stage == Stage::Asking);
+            // Who was sent elsewhere before may have been refused there.
+            let first = visit.stage == Stage::Asking && visit.orders == 1;
+            let order = visit.order.as_ref().filter(|_| first);
             order.is_some_and(|order| {
                 let node = self.node_number(&order.placement.node);
                 let since = judged_at[node].max(order.at);

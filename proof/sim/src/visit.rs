@@ -27,6 +27,8 @@ pub(crate) struct Visit {
     pub(crate) proxy: Option<ConnId>,
     pub(crate) order: Option<Order>,
     pub(crate) stage: Stage,
+    /// Orders so far.
+    pub(crate) orders: u32,
     /// One end has taken leave: what follows needs no form.
     pub(crate) left: bool,
 }
@@ -83,6 +85,7 @@ impl World {
             proxy: None,
             order: None,
             stage: Stage::Asking,
+            orders: 0,
             left: false,
         });
         self.conns.get_mut(conn).tag = ask.0 as u32;
@@ -129,6 +132,7 @@ impl World {
         let before = it.proxy.take();
         let client = it.client;
         it.order = Some(order);
+        it.orders += 1;
         if let Some(before) = before {
             self.close(before, 0);
         }
