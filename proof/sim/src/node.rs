@@ -51,7 +51,7 @@ pub(crate) struct Node {
     pub(crate) gray: bool,
     pub(crate) overloaded: bool,
     pub(crate) draining: bool,
-    /// When the drain began, and when it is to be over.
+    /// When the drain began, and when everybody should have been told to go.
     pub(crate) drain: Option<(Time, Time)>,
     out: Vec<Output>,
     /// What a shard that hangs was told.

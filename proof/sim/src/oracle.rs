@@ -6,13 +6,14 @@ use std::{collections::BTreeMap, time::Duration};
 use outlast_directory::{Placed, Record, Reply, Request, RoomKey};
 use outlast_gateway_core::{Health, REACH_MAX};
 use outlast_model::{Generation, Time};
+use outlast_tenure::DRAIN_TELL_PERCENT;
 
 use crate::{visit::Stage, world::World};
 
-/// After its deadline a drained node that runs has nobody left of those who were there when it began.
+/// When everybody should have been told to go, a drained node that runs has nobody left of those who were there before.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
-/// By then a gateway sends nobody to a node that drains: its beats say so.
-const DRAIN_NEWS_MAX: Duration = Duration::from_secs(2);
+/// From a join that was admitted to its room: what was admitted before a drain may still come.
+const ADMITTED_MAX: Duration = Duration::from_millis(50);
 /// Nobody waits for longer for a node that the gateway has given up, while there are others.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -71,13 +72,14 @@ impl World {
 
     /// A node begins to drain, to be empty after `deadline`.
     pub(crate) fn drain_begins(&mut self, node: usize, deadline: Duration) {
-        self.nodes[node].drain = Some((self.now, self.now + deadline));
+        let all_told = self.now + deadline * DRAIN_TELL_PERCENT / 100;
+        self.nodes[node].drain = Some((self.now, all_told));
     }
 
     /// A room is opened for somebody at `node`, who might have gone elsewhere.
     pub(crate) fn look_at_opening(&mut self, node: usize, nowhere_else: bool) {
         let Some((since, _)) = self.nodes[node].drain else { return };
-        if !nowhere_else && self.now.since(since) > DRAIN_NEWS_MAX {
+        if !nowhere_else && self.now.since(since) > ADMITTED_MAX {
             self.violated("drain", |world| {
                 format!("{} drains, and a new room is opened there", world.node_ids[node])
             });
