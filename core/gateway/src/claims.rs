@@ -146,22 +146,12 @@ impl Claims {
         Time::first([self.caller.wake_at(), announce, recheck, watch, Some(own)])
     }
 
-    /// Whether nothing is to be done before [`Claims::wake_at`]. A batch of announcements without any is a batch all the
-    /// same, and is done here.
-    pub(crate) fn rest(&mut self, now: Time) -> bool {
-        if self.keyer.is_none() {
-            return true;
-        }
-        let away = self.caller.is_open();
-        let announces = !away && self.announce_at <= now;
+    /// Whether nothing is to be done before [`Claims::wake_at`].
+    pub(crate) fn is_quiet(&self, now: Time) -> bool {
+        let back = self.was_away != self.caller.is_open();
         let watches = !self.watching && self.watch_at <= now;
-        if self.was_away != away || watches || (announces && !self.queue.is_empty()) {
-            return false;
-        }
-        if announces {
-            self.announce_at = now + ANNOUNCE_INTERVAL;
-        }
-        true
+        let announces = !self.queue.is_empty() && !self.caller.is_open() && self.announce_at <= now;
+        self.keyer.is_none() || !(back || watches || announces)
     }
 
     /// Whether `room` is being claimed.

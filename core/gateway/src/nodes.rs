@@ -66,23 +66,19 @@ impl Role {
         }
         let echo = Echo { heard_epoch: epoch, heard_sequence: sequence, stamp: now.as_nanos() };
         out.push(Output::Echo { node: node.clone(), echo });
-        let mut reigns = false;
         let echoed = beat.echoed.filter(|echoed| echoed.epoch == self.epoch);
         if let Some(echoed) = echoed {
             let sample = now.since(Time::from_nanos(echoed.stamp)).saturating_sub(echoed.held);
-            let unproven = state.echoed < self.resumed_at;
-            state.echoed = state.echoed.max(Time::from_nanos(echoed.stamp));
-            reigns = unproven && state.echoed >= self.resumed_at;
             state.rtt = Some(state.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         }
         // Only a beat that has passed every shard says that media flows.
         if !beat.ticked {
-            if reigns {
-                self.unite(now, out);
-            }
-            return reigns;
+            return false;
         }
         let stamp = echoed.map(|echoed| Time::from_nanos(echoed.stamp));
+        let unproven = state.echoed < self.resumed_at;
+        state.echoed = state.echoed.max(stamp.unwrap_or_default());
+        let reigns = unproven && state.echoed >= self.resumed_at;
         let mutual = state.watch.is_mutual(now, epoch, stamp);
         let heard_before = state.heard_at;
         if mutual {

@@ -205,12 +205,12 @@ impl Role {
 
     /// Whether [`Role::wake`] has nothing to do, unless the input itself has changed something. What `wake` does at any input
     /// must be asked for here, and whatever else it does must be in [`Role::next_wake`].
-    fn is_quiet(&mut self, now: Time) -> bool {
+    fn is_quiet(&self, now: Time) -> bool {
         self.wake_at.is_none_or(|at| now < at)
             && !self.looks_for_nearest(now)
             && self.shrink.is_quiet()
             && !self.regions.is_due(now, &self.outlooks)
-            && self.claims.rest(now)
+            && self.claims.is_quiet(now)
     }
 
     /// When [`Input::Wake`] is due: later than the last input.

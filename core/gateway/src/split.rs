@@ -151,20 +151,16 @@ impl Role {
         let (Some(here), Some(there)) = (self.region_of(node), self.region_of(home)) else {
             return false;
         };
-        if let Some(feud) = self.feuds.feuds.get(room) {
-            let seen = self.shrink.alive();
-            let calm = || self.outlooks.see_as_much(now, [here, there], seen);
-            if feud.is_on(now, calm) {
-                return true;
-            }
+        let calm = || self.outlooks.see_as_much(now, [here, there], self.shrink.alive());
+        if self.feuds.feuds.get(room).is_some_and(|feud| feud.is_on(now, calm)) {
+            return true;
         }
         if here == there {
             return false;
         }
         // After a heal some hear the other region before others do.
         let since = self.feuds.since.get(room).copied().unwrap_or(now);
-        let waits = now.since(since) < PATIENCE
-            && !self.outlooks.see_as_much(now, [here, there], self.shrink.alive());
+        let waits = now.since(since) < PATIENCE && !calm();
         waits || self.outlooks.are_parted(now, &self.regions, here, there)
     }
 

@@ -176,7 +176,7 @@ impl Outlook {
             shrunk: reader.flag("shrunk")?,
             stamp: reader.u64()?,
             echoed: take_echoed(reader)?,
-            flapping: if reader.0.is_empty() { 0 } else { reader.u64()? },
+            flapping: reader.grown(Reader::u64)?,
         })
     }
 }

@@ -403,9 +403,7 @@ impl World {
             self.look_at_drain(node);
         }
         for gateway in 0..self.names.gateways {
-            if self.processes[gateway].is_up() {
-                self.look_at_waiting(gateway);
-            }
+            self.look_at_waiting(gateway);
         }
         for client in 0..self.clients.len() {
             self.look_at_client(client);

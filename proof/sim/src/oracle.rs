@@ -47,7 +47,7 @@ impl World {
             (Request::End { .. }, before, after) => {
                 (before != after).then_some("an end changes a record")
             }
-            (_, Some(before), None) => Some(before).map(|_| "a record vanishes"),
+            (_, Some(_), None) => Some("a record vanishes"),
             (_, None, Some(after)) => {
                 (after.generation <= ended).then_some("an ended generation is issued again")
             }
@@ -113,6 +113,11 @@ impl World {
 
     /// Who waits at a gateway for a node that it has given up.
     pub(crate) fn look_at_waiting(&mut self, gateway: usize) {
+        let process = &self.processes[gateway];
+        // What came while it stood still is read first.
+        if !process.is_up() || self.now.since(process.stood_until) < WAIT_MAX {
+            return;
+        }
         let Some((role, _)) = self.role_at(gateway) else { return };
         let view = role.view();
         let dead = |node: &outlast_model::NodeId| {
