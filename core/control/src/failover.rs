@@ -83,6 +83,6 @@ pub fn plan<'r>(
 pub(crate) fn needs_home(view: &View, room: &RoomName) -> bool {
     let (home, planned) = view.home_and_plan(room);
     let node = |home: &Home| view.node(&home.node);
-    !home.and_then(node).is_some_and(NodeView::keeps_rooms)
+    !home.and_then(node).is_some_and(|node| node.keeps(room))
         && !planned.and_then(node).is_some_and(NodeView::keeps_plans)
 }

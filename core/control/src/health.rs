@@ -19,9 +19,9 @@ pub const UNLINKED_DOWN_AFTER: Duration = Duration::from_millis(900);
 pub const UNREACHABLE_DOWN_AFTER: Duration = Duration::from_millis(500);
 /// Oldest echo in a beat that shows that the node hears this gateway. Beats whose echo is older say that the link is cut in
 /// one direction: the node is down at the first of them, since its lease runs out. Lower: a few lost datagrams, either way,
-/// look like a cut (at 1 % loss 1 s was a false alarm in 2.4 M beats); higher: a cut is found later. Round trips stay below two
-/// beats, so that four lost in a row are passed over.
-pub const ECHO_AGE_MAX: Duration = Duration::from_millis(2_400);
+/// look like a cut (at 1 % loss, 2.4 s give a false alarm in 300 M beats, 4 years of one link, and 2.8 s in 50 times as many);
+/// higher: a cut is found later. Round trips stay below two beats, so that five lost in a row are passed over.
+pub const ECHO_AGE_MAX: Duration = Duration::from_millis(2_800);
 /// Beats in a row that a node which was down must send before it counts as alive again.
 const RETURN_BEATS: u32 = 3;
 
@@ -71,6 +71,8 @@ pub struct Watch {
     echoing_since: Time,
     /// A mutual beat of `epoch` has come.
     proven: bool,
+    /// Its last beat was not mutual.
+    deaf: bool,
     heard_at: Time,
     link: Link,
     beats_in_a_row: u32,
@@ -101,11 +103,12 @@ impl Watch {
     }
 
     /// Whether a beat of `epoch` that carries back the echo which this gateway stamped at `echo` proves that both
-    /// directions work: the echo is young, or no echo can have come back yet.
+    /// directions work: the echo is young, or no echo can have come back yet. The latter is not taken from a node that was
+    /// deaf: it begins anew when its lease is over, and is as deaf as before.
     pub fn is_mutual(&self, now: Time, epoch: Epoch, echo: Option<Time>) -> bool {
-        let young = self.epoch.is_none_or(|before| before < epoch)
+        let new = self.epoch.is_none_or(|before| before < epoch)
             || now.since(self.echoing_since) < ECHO_AGE_MAX;
-        young || echo.is_some_and(|stamp| now.since(stamp) < ECHO_AGE_MAX)
+        (new && !self.deaf) || echo.is_some_and(|stamp| now.since(stamp) < ECHO_AGE_MAX)
     }
 
     /// A beat that a tick has passed through. One that is not `mutual` says that the node does not hear this gateway, and
@@ -119,6 +122,7 @@ impl Watch {
         if restarted || self.epoch.is_none() {
             (self.epoch, self.echoing_since, self.proven) = (Some(epoch), now, false);
         }
+        self.deaf = !mutual;
         if !mutual {
             self.beats_in_a_row = 0;
             let silence = now.since(self.heard_at);
@@ -278,6 +282,29 @@ mod tests {
         watch.wake(Time::from_millis(2_000));
         let (_, change) = watch.beat(Time::from_millis(2_100), Epoch(1), true);
         assert_eq!(change.unwrap().to, Health::Alive);
+    }
+
+    #[test]
+    fn a_deaf_node_that_begins_anew_must_be_heard_to_answer() {
+        let mut watch = alive();
+        let at = Time::from_millis;
+        assert!(
+            watch.is_mutual(at(1_400), Epoch(2), None),
+            "one that was fine and restarts is trusted"
+        );
+        assert!(!watch.is_mutual(at(4_200), Epoch(1), Some(at(1_000))));
+        let (_, change) = watch.beat(at(4_200), Epoch(1), false);
+        assert_eq!(change.unwrap().to, Health::Down);
+        assert!(
+            !watch.is_mutual(at(7_400), Epoch(2), None),
+            "its lease ended, and nothing else is new"
+        );
+        assert_eq!(watch.beat(at(7_400), Epoch(2), false), (true, None));
+        assert!(!watch.is_mutual(at(7_800), Epoch(2), None));
+        assert!(watch.is_mutual(at(7_800), Epoch(2), Some(at(7_400))));
+        let (_, change) = watch.beat(at(7_800), Epoch(2), true);
+        assert_eq!(change.unwrap().to, Health::Alive);
+        assert!(watch.is_mutual(at(8_200), Epoch(2), None), "echoes may be late when it is new");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use outlast_model::{Generation, RoomName, RoomSettings, Time};
+use outlast_model::{Generation, NodeId, RoomName, RoomSettings, Time};
 
-use crate::ENDED_KEPT;
+use crate::{ENDED_KEPT, Home};
 
 /// Most rooms whose settings are kept.
 pub const SETTINGS_MAX: usize = 200_000;
@@ -21,7 +21,10 @@ pub const CLOSED_KEPT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 struct Setting {
     settings: Arc<RoomSettings>,
+    /// Under which it was said.
     generation: Generation,
+    /// The node that has said so; `None` once it has named the room without.
+    by: Option<NodeId>,
     /// `None` while the room has a home.
     until: Option<Time>,
 }
@@ -40,22 +43,30 @@ impl Kept {
         self.rooms.get(room).map(|setting| &setting.settings)
     }
 
-    /// Whether what is kept of `room` was said under `generation` or a later one.
-    pub(crate) fn is_of(&self, room: &RoomName, generation: Generation) -> bool {
-        self.rooms.get(room).is_some_and(|setting| setting.generation >= generation)
+    /// Whether what is kept of `room` is what `node` has said.
+    pub(crate) fn is_by(&self, room: &RoomName, node: &NodeId) -> bool {
+        self.rooms.get(room).is_some_and(|setting| setting.by.as_ref() == Some(node))
     }
 
-    /// Keeps what `room` is set to under `generation`, while it has a home or for [`ENDED_KEPT`] without one. Returns
+    /// `node` has the room, and has said nothing of what it is set to: it has begun anew. Returns whether something is
+    /// kept that it does not know.
+    pub(crate) fn disclaim(&mut self, room: &RoomName, node: &NodeId) -> bool {
+        let Some(setting) = self.rooms.get_mut(room) else { return false };
+        setting.by.take_if(|by| by == node);
+        true
+    }
+
+    /// Keeps what `room` is set to according to `by`, while it has a home or for [`ENDED_KEPT`] without one. Returns
     /// whether it did: not when a later generation has spoken, nor when there are too many and all have homes.
     pub(crate) fn set(
         &mut self,
         now: Time,
         room: &RoomName,
-        generation: Generation,
+        by: &Home,
         settings: Arc<RoomSettings>,
         homed: bool,
     ) -> bool {
-        if self.rooms.get(room).is_some_and(|before| before.generation > generation) {
+        if self.rooms.get(room).is_some_and(|before| before.generation > by.generation) {
             return false;
         }
         self.forget(room);
@@ -65,7 +76,10 @@ impl Kept {
             self.forget(&oldest);
         }
         self.bytes += bytes;
-        self.rooms.insert(room.clone(), Setting { settings, generation, until: None });
+        self.rooms.insert(
+            room.clone(),
+            Setting { settings, generation: by.generation, by: Some(by.node.clone()), until: None },
+        );
         if !homed {
             self.leave(now, room, ENDED_KEPT);
         }
@@ -116,6 +130,10 @@ impl Kept {
 mod tests {
     use super::*;
 
+    fn by(generation: u64) -> Home {
+        Home { node: "n".into(), generation: Generation(generation) }
+    }
+
     fn settings(bytes: usize) -> Arc<RoomSettings> {
         Arc::new(RoomSettings { metadata: "m".repeat(bytes), ..RoomSettings::default() })
     }
@@ -128,8 +146,8 @@ mod tests {
     fn settings_of_homed_rooms_stay_and_the_others_go_in_time() {
         let mut kept = Kept::default();
         let (homed, left) = (RoomName::from("homed"), RoomName::from("left"));
-        assert!(kept.set(second(0), &homed, Generation(1), settings(3), true));
-        assert!(kept.set(second(0), &left, Generation(1), settings(4), false));
+        assert!(kept.set(second(0), &homed, &by(1), settings(3), true));
+        assert!(kept.set(second(0), &left, &by(1), settings(4), false));
         assert_eq!(kept.wake_at(), Some(second(600)));
         kept.leave(second(10), &left, CLOSED_KEPT);
         assert_eq!(kept.wake_at(), Some(second(15)));
@@ -145,9 +163,9 @@ mod tests {
     #[test]
     fn an_older_life_does_not_set_a_newer_one() {
         let (mut kept, room) = (Kept::default(), RoomName::from("r"));
-        assert!(kept.set(second(0), &room, Generation(2), settings(1), true));
-        assert!(!kept.set(second(0), &room, Generation(1), settings(2), true));
-        assert!(kept.set(second(0), &room, Generation(2), settings(3), true));
+        assert!(kept.set(second(0), &room, &by(2), settings(1), true));
+        assert!(!kept.set(second(0), &room, &by(1), settings(2), true));
+        assert!(kept.set(second(0), &room, &by(2), settings(3), true));
         assert_eq!(kept.get(&room).unwrap().metadata.len(), 3);
     }
 
@@ -156,7 +174,7 @@ mod tests {
         let mut kept = Kept::default();
         let big = settings(SETTINGS_BYTES_MAX / 2);
         let mut set = |second_: u64, room: &str, homed: bool| {
-            kept.set(second(second_), &room.into(), Generation(1), big.clone(), homed)
+            kept.set(second(second_), &room.into(), &by(1), big.clone(), homed)
         };
         assert!(set(0, "old", false) && set(1, "newer", false) && set(2, "homed", true));
         assert!(set(3, "also homed", true));

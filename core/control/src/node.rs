@@ -1,6 +1,6 @@
 //! One node as a gateway sees it: what the configuration says, whether it lives, and whether it is to have rooms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use outlast_model::{Generation, NodeId, RegionName, RoomName};
 
@@ -42,6 +42,8 @@ pub struct NodeView {
     pub region_probation: bool,
     /// It answers joins and does not deliver: it gets no new rooms, and whoever joins one that it has moves the room.
     pub ejected: bool,
+    /// Rooms that stay although it is ejected: others, whom it serves well, have given them back to it.
+    pub(crate) entrusted: BTreeSet<RoomName>,
     /// Load as it says itself, in thousandths.
     pub load_permille: u16,
     /// Joins a second that it admits, as it says itself; 0 when it does not.
@@ -74,6 +76,7 @@ impl NodeView {
             probation: false,
             region_probation: false,
             ejected: false,
+            entrusted: BTreeSet::new(),
             load_permille: 0,
             joins_per_second: 0,
             granted: [0; 2],
@@ -89,6 +92,17 @@ impl NodeView {
     /// Whether rooms that it has stay here.
     pub fn keeps_rooms(&self) -> bool {
         self.health != Health::Down && !self.draining && !self.ejected
+    }
+
+    /// Whether `room`, which it has, stays here.
+    pub fn keeps(&self, room: &RoomName) -> bool {
+        self.keeps_rooms() || (self.keeps_plans() && self.entrusted.contains(room))
+    }
+
+    /// It is ejected, or taken back.
+    pub fn eject(&mut self, ejected: bool) {
+        self.ejected = ejected;
+        self.entrusted.clear();
     }
 
     /// Whether rooms that have just been claimed for it may go there; who claimed one for an ejected node had no better.

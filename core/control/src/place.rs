@@ -83,10 +83,10 @@ pub fn place(
         let node = at.node.clone();
         Ok(Placement { node, generation: at.generation, home })
     };
-    if let Some(plan) = planned.filter(|(_, node)| node.keeps_rooms()) {
+    if let Some(plan) = planned.filter(|(_, node)| node.keeps(room)) {
         return stay(plan, false);
     }
-    if let Some(home) = home.filter(|(_, node)| node.keeps_rooms()) {
+    if let Some(home) = home.filter(|(_, node)| node.keeps(room)) {
         return stay(home, true);
     }
     if let Some(host) = other_host(view, room, tried) {
@@ -120,7 +120,7 @@ pub(crate) fn other_host<'v>(
     room: &RoomName,
     tried: &[NodeId],
 ) -> Option<&'v Home> {
-    let keeps = |host: &&Home| view.node(&host.node).is_some_and(NodeView::keeps_rooms);
+    let keeps = |host: &&Home| view.node(&host.node).is_some_and(|node| node.keeps(room));
     view.hosts(room).iter().skip(1).filter(keeps).find(|host| !tried.contains(&host.node))
 }
 

@@ -116,6 +116,13 @@ impl View {
         }
     }
 
+    /// `room` stays at `node`, though that is ejected, until it is taken back.
+    pub fn entrust(&mut self, node: &NodeId, room: &RoomName) {
+        if let Some(node) = self.nodes.get_mut(node).filter(|node| node.ejected) {
+            node.entrusted.insert(room.clone());
+        }
+    }
+
     /// `node` says that it hosts `room`. Returns whether that was news; false as well when it names too many.
     pub fn opened(&mut self, node: &NodeId, room: &RoomName, generation: Generation) -> bool {
         let Some(view) = self.nodes.get_mut(node) else { return false };
@@ -231,21 +238,22 @@ impl View {
         room: &RoomName,
         placement: &Placement,
     ) -> Option<&Arc<RoomSettings>> {
-        let knows = placement.home && self.kept.is_of(room, placement.generation);
+        let knows = placement.home && self.kept.is_by(room, &placement.node);
         self.kept.get(room).filter(|_| !knows)
     }
 
-    /// `room` is set to this under `generation`. Returns whether that is kept: not when a later generation has spoken,
+    /// `room` is set to this, as its home `by` says; to nothing that it would say if it knew no better. Returns whether that is kept: not when a later generation has spoken,
     /// nor beyond [`SETTINGS_MAX`](crate::SETTINGS_MAX) and [`SETTINGS_BYTES_MAX`](crate::SETTINGS_BYTES_MAX).
     pub fn set_settings(
         &mut self,
         now: Time,
         room: &RoomName,
-        generation: Generation,
-        settings: Arc<RoomSettings>,
+        by: &Home,
+        settings: Option<Arc<RoomSettings>>,
     ) -> bool {
         let homed = self.home(room).is_some();
-        self.kept.set(now, room, generation, settings, homed)
+        let Some(settings) = settings else { return self.kept.disclaim(room, &by.node) };
+        self.kept.set(now, room, by, settings, homed)
     }
 
     /// The next room of this name starts with no settings: somebody has deleted this one.
@@ -408,20 +416,21 @@ mod tests {
     #[test]
     fn settings_survive_the_home_and_not_the_room() {
         let settings = |max_participants| {
-            Arc::new(RoomSettings { max_participants, ..RoomSettings::default() })
+            Some(Arc::new(RoomSettings { max_participants, ..RoomSettings::default() }))
         };
         let max = |view: &View| view.settings(&"r".into()).map(|s| s.max_participants);
         let (mut view, room) = (view(), RoomName::from("r"));
         let (a, b) = (NodeId::from("a"), NodeId::from("b"));
+        let by = |generation| Home { node: b.clone(), generation: Generation(generation) };
         view.opened(&a, &room, Generation(1));
-        assert!(view.set_settings(NOW, &room, Generation(1), settings(7)));
+        assert!(view.set_settings(NOW, &room, &by(1), settings(7)));
         // The home restarts: the room has none, and is still what it was.
         view.retain(NOW, &a, &BTreeSet::new());
         assert_eq!((max(&view), view.wake_at()), (Some(7), Some(NOW + ENDED_KEPT)));
         view.opened(&b, &room, Generation(2));
         assert_eq!(view.wake_at(), None);
-        assert!(!view.set_settings(NOW, &room, Generation(0), settings(8)), "an older life's");
-        assert!(view.set_settings(NOW, &room, Generation(2), settings(9)));
+        assert!(!view.set_settings(NOW, &room, &by(0), settings(8)), "an older life's");
+        assert!(view.set_settings(NOW, &room, &by(2), settings(9)));
         // A node that drains gives its rooms away; one that is fine closes them for good.
         let node = view.node_mut(&b).unwrap();
         (node.health, node.draining) = (Health::Alive, true);
@@ -433,7 +442,7 @@ mod tests {
         assert_eq!((max(&view), view.wake_at()), (Some(9), Some(NOW + CLOSED_KEPT)));
         view.expire(NOW + CLOSED_KEPT);
         assert_eq!((max(&view), view.wake_at()), (None, None));
-        assert!(view.set_settings(NOW, &room, Generation(4), settings(1)));
+        assert!(view.set_settings(NOW, &room, &by(4), settings(1)));
         view.forget_settings(&room);
         assert_eq!(max(&view), None);
     }

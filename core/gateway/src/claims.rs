@@ -10,7 +10,7 @@ use std::{
 };
 
 use announce::ANNOUNCING_MAX;
-use outlast_control::{Home, NodeView, PLANNED_KEPT, Placement, Policy, place};
+use outlast_control::{Home, PLANNED_KEPT, Placement, Policy, place};
 use outlast_directory::{
     CallId, Caller, CallerOutput, Failure, Placed, PlacementId, Record, Reply, Request, Revision,
     RoomKey, RoomKeyer,
@@ -241,6 +241,7 @@ impl Role {
             return Claimed::Asked;
         }
         self.claims.provisional += u64::from(self.claims.keyer.is_some());
+        self.take_away(now, room, node);
         self.view.plan(now, room, want);
         Claimed::Here
     }
@@ -371,7 +372,7 @@ impl Role {
                 let held = home_of(&record);
                 let node = self.view.node(&held.node);
                 // What is held at a node that cannot be reached, or is older than what is known here, is to be superseded.
-                let stands = node.is_some_and(NodeView::keeps_rooms)
+                let stands = node.is_some_and(|node| node.keeps(room))
                     && held.generation >= self.view.next_generation(room);
                 if stands {
                     self.claimed(now, room, held, claim.asks, out);
@@ -391,7 +392,7 @@ impl Role {
     /// Whether `room` lives at a node that keeps it.
     fn has_home(&self, room: &RoomName) -> bool {
         let node = self.view.home(room).and_then(|home| self.view.node(&home.node));
-        node.is_some_and(NodeView::keeps_rooms)
+        node.is_some_and(|node| node.keeps(room))
     }
 
     /// `room` is to be at `home`, and its clients go there.
@@ -406,6 +407,7 @@ impl Role {
         if self.claims.keyer.is_some() {
             self.claims.recheck.insert((now + RECHECK_AFTER, room.clone()));
         }
+        self.take_away(now, room, &home.node);
         let newest = self.view.next_generation(room) <= home.generation;
         if self.view.plan(now, room, home.clone()) || !newest {
             return self.look_again(now, asks, out);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use outlast_control::{Change, Ejection, Health, Link, RegionChange, Seen, Watch};
+use outlast_control::{Change, Ejection, Health, Home, Link, RegionChange, Seen, Watch};
 use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, NodeId, RoomName, Time};
 use outlast_wire::{Beat, Echo, Echoed, Outlook, RoomFrame};
 
@@ -159,9 +159,8 @@ impl Role {
                 }
                 state.named_since.insert(room.clone());
                 let news = self.view.opened(node, &room, generation);
-                if let Some(settings) = settings {
-                    self.view.set_settings(now, &room, generation, Arc::new(settings));
-                }
+                let by = Home { node: node.clone(), generation };
+                self.view.set_settings(now, &room, &by, settings.map(Arc::new));
                 self.hosted(now, node, &room, news, out);
             }
             StreamEvent::Frame(RoomFrame::Closed { room, generation, lost }) => {
@@ -239,6 +238,8 @@ impl Role {
                 self.hosted(now, node, &room, true, out);
             }
             self.unite(now, out);
+        }
+        if change.to == Health::Alive {
             self.reconsider_stranded(now, out);
         }
         out.push(Output::Verdict { node: node.clone(), change: Change { from, ..change } });
@@ -303,7 +304,7 @@ impl Role {
         self.outcomes.wake(now, &self.view, &mut ejections);
         for Ejection { node, ejected } in ejections {
             if let Some(view) = self.view.node_mut(&node) {
-                view.ejected = ejected;
+                view.eject(ejected);
             }
             out.push(Output::Ejection { node: node.clone(), ejected });
             if ejected {

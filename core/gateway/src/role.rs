@@ -264,7 +264,7 @@ impl Role {
         let node = self.view.node(&home.node).filter(|node| node.health != Health::Down)?;
         let placement =
             Placement { node: home.node.clone(), generation: home.generation, home: true };
-        Some((placement, !node.keeps_rooms()))
+        Some((placement, !node.keeps(room)))
     }
 
     /// Whether the view is as good as it gets: every node that lives has named its rooms, and one lives, or

@@ -55,10 +55,15 @@ impl Feuds {
         self.steered.insert(room.clone(), (node.clone(), now));
     }
 
+    /// Whether `node` has had to give `room` away a moment ago.
+    fn has_made_way(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
+        let told = self.steered.get(room);
+        told.is_some_and(|(told, at)| told == node && now.since(*at) < FEUD_SPAN)
+    }
+
     /// `node` has `room` anew, while its home is elsewhere.
     fn returned(&mut self, now: Time, room: &RoomName, node: &NodeId) {
-        let told = self.steered.get(room);
-        if told.is_some_and(|(told, at)| told == node && now.since(*at) < FEUD_SPAN) {
+        if self.has_made_way(now, room, node) {
             let times = self.feuds.get(room).map_or(0, |feud| feud.times + 1);
             self.feuds.insert(room.clone(), Feud { returned_at: now, times });
         }
@@ -120,17 +125,18 @@ impl Role {
             Output::Steer { node: to.clone(), steer }
         };
         let raised = tie && !told.is_empty();
-        for told in told {
-            self.feuds.told(now, room, &told.node);
-            out.push(steer(&told.node));
-        }
+        out.extend(told.iter().map(|told| steer(&told.node)));
         if raised {
             out.push(steer(winner));
         }
         if !unheard.is_empty() {
             self.split.insert(room.clone());
         }
-        if !islands.is_empty() {
+        let (told, apart) = (told.last().map(|told| told.node.clone()), !islands.is_empty());
+        if let Some(told) = told {
+            self.makes_way(now, room, &told);
+        }
+        if apart {
             self.leave_apart(now, room);
         }
     }
@@ -138,11 +144,23 @@ impl Role {
     /// `node` has `room` under a generation that was not known. When it made way a moment ago, for a home that still has
     /// it, somebody has given it the room who does not reach that home, and would again.
     pub(crate) fn look_for_feud(&mut self, now: Time, node: &NodeId, room: &RoomName) {
+        if self.feuds.has_made_way(now, room, node) {
+            self.view.entrust(node, room);
+        }
         if let [home, others @ ..] = self.view.hosts(room)
             && home.node == *node
             && others.iter().any(|other| self.lives(&other.node))
         {
             self.feuds.returned(now, room, node);
+        }
+    }
+
+    /// `room` gets a new home, `to`. When it leaves one that is ejected, others may not have found that one wanting: if they
+    /// give the room back, it stays there.
+    pub(crate) fn take_away(&mut self, now: Time, room: &RoomName, to: &NodeId) {
+        let Some(Home { node, .. }) = self.view.home(room) else { return };
+        if node != to && self.view.node(node).is_some_and(|node| node.ejected) {
+            self.makes_way(now, room, &node.clone());
         }
     }
 
@@ -164,11 +182,22 @@ impl Role {
         waits || self.outlooks.are_parted(now, &self.regions, here, there)
     }
 
-    /// `room` has two homes for now, and is looked at again soon.
-    fn leave_apart(&mut self, now: Time, room: &RoomName) {
-        if self.apart.is_empty() {
+    /// `node` is not the home of `room` any more, as far as this gateway can bring that about.
+    fn makes_way(&mut self, now: Time, room: &RoomName, node: &NodeId) {
+        self.watch_splits(now);
+        self.feuds.told(now, room, node);
+    }
+
+    /// There is, or was, nothing to look at again: the next look is a whole interval away.
+    fn watch_splits(&mut self, now: Time) {
+        if self.splits_wake_at().is_none() {
             self.unite_at = now + UNITE_INTERVAL;
         }
+    }
+
+    /// `room` has two homes for now, and is looked at again soon.
+    fn leave_apart(&mut self, now: Time, room: &RoomName) {
+        self.watch_splits(now);
         self.feuds.since.entry(room.clone()).or_insert(now);
         self.apart.insert(room.clone());
     }

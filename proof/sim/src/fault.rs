@@ -29,7 +29,7 @@ impl World {
         self.schedule.faults[fault].what.clone()
     }
 
-    fn process_called(&self, who: &str) -> usize {
+    pub(crate) fn process_called(&self, who: &str) -> usize {
         self.names.process(who).expect("the schedule was checked")
     }
 
@@ -50,11 +50,19 @@ impl World {
         it.disturbed_until = it.disturbed_until.max(until);
     }
 
+    /// The process stays as it is; its way to others does not.
+    fn part_process(&mut self, fault: usize, process: usize) {
+        self.disturb_process(fault, process);
+        let it = &mut self.processes[process];
+        it.parted_until = it.parted_until.max(it.disturbed_until);
+    }
+
     fn disturb_zone(&mut self, fault: usize, zone: Zone) {
         let until = self.aftermath(fault);
         for it in &mut self.processes {
             if self.net.zone(it.host) == zone {
                 it.disturbed_until = it.disturbed_until.max(until);
+                it.parted_until = it.parted_until.max(until);
             }
         }
         self.observer.disturb_people(zone, until);
@@ -87,7 +95,7 @@ impl World {
             What::Flaps { .. } | What::RegionFlaps { .. } => self.flip(fault),
             What::Deaf { who } | What::Mute { who } => {
                 let process = self.process_called(who);
-                self.disturb_process(fault, process);
+                self.part_process(fault, process);
                 self.cut_machine(&what, process, true);
             }
             What::RegionDark { .. }
@@ -153,6 +161,7 @@ impl World {
         let what = self.what(fault);
         self.note(|_| format!("healed {}", say(&what)));
         self.observer.healed_at = self.now;
+        self.look_at_cut(fault, &what);
         match &what {
             What::Dies { who } | What::PowerLoss { who } => {
                 let process = self.process_called(who);
@@ -249,7 +258,7 @@ impl World {
         match &what {
             What::Flaps { who, .. } => {
                 let process = self.process_called(who);
-                self.disturb_process(fault, process);
+                self.part_process(fault, process);
                 self.net.cut_in(self.processes[process].host, dark);
                 self.net.cut_out(self.processes[process].host, dark);
             }
@@ -264,7 +273,7 @@ impl World {
     }
 
     /// The one-way paths that a fault of the network cuts.
-    fn cuts(&self, what: &What) -> Vec<(Zone, Zone)> {
+    pub(crate) fn cuts(&self, what: &What) -> Vec<(Zone, Zone)> {
         let (regions, zones) = (self.names.regions.len(), self.net.zones());
         let both = |a: Zone, b: Zone| [(a, b), (b, a)];
         match what {
@@ -347,7 +356,7 @@ impl World {
         if it.life != self.observer.lasting[fault].life {
             return;
         }
-        (it.state, it.stood_until) = (State::Up, self.now);
+        (it.state, it.froze_at, it.stood_until) = (State::Up, since, self.now);
         let held = std::mem::take(&mut it.held);
         for event in held {
             self.queue.at(self.now, event);

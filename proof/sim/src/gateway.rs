@@ -2,9 +2,9 @@
 
 use outlast_directory::{CallId, Reply};
 use outlast_gateway_core::{
-    DirectoryUse, GatewayFacts, Input, NodeFacts, Output, Role, RoleConfig, Spread,
+    DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
-use outlast_model::{Epoch, NodeId, Time};
+use outlast_model::{Epoch, Generation, NodeId, Time};
 use outlast_wire::Echo;
 
 use crate::{
@@ -33,6 +33,12 @@ pub(crate) struct Gateway {
     pub(crate) first_homes: Vec<Option<NodeId>>,
     /// When it changed its mind about each node last.
     pub(crate) judged_at: Vec<Time>,
+    /// When it gave each node up, the last two times.
+    pub(crate) falls: Vec<[Option<Time>; 2]>,
+    /// What it is doing now says that a node's health has changed.
+    pub(crate) judging: bool,
+    /// The highest generation of each room that a node has told it is over or lost.
+    pub(crate) ended: Vec<Generation>,
     /// Rooms whose settings it was told.
     pub(crate) told_settings: Vec<bool>,
     out: Vec<Output>,
@@ -83,6 +89,8 @@ impl World {
             streams,
             told_settings,
             judged_at: vec![Time::ZERO; self.nodes.len()],
+            falls: vec![[None; 2]; self.nodes.len()],
+            ended: vec![Generation::default(); self.room_names.len()],
             first_homes: vec![None; self.room_names.len()],
             ..Gateway::default()
         };
@@ -106,6 +114,7 @@ impl World {
         let Some(role) = &mut it.role else { return };
         let mut out = std::mem::take(&mut it.out);
         role.handle(local, input, &mut out);
+        it.judging = out.iter().any(|output| matches!(output, Output::Verdict { .. }));
         for output in out.drain(..) {
             self.gateway_does(gateway, output);
         }
@@ -115,6 +124,7 @@ impl World {
             return self.plan_wake(gateway, Some(local));
         }
         let wake = self.gateways[gateway].role.as_ref().and_then(Role::wake_at);
+        self.look_at_deadline(gateway, wake.is_none_or(|at| at > local));
         self.plan_wake(gateway, wake);
     }
 
@@ -150,6 +160,10 @@ impl World {
     }
 
     pub(crate) fn drain_gateway(&mut self, gateway: usize) {
+        if !self.processes[gateway].is_up() {
+            // Nobody takes the order.
+            return;
+        }
         self.gateways[gateway].leaving = true;
         self.gateway(gateway, Input::Drain);
     }
@@ -182,14 +196,21 @@ impl World {
                     self.send(conn, 0, Frame::Steer(Box::new(steer)));
                 }
             }
-            Output::Directory { call, request } => self.ask_engine(gateway, call, request),
+            Output::Directory { call, request } => {
+                self.look_at_claim(gateway, &request);
+                self.ask_engine(gateway, call, request);
+            }
             Output::Verdict { node, change } => {
                 self.note(|world| {
                     let name = &world.gateway_ids[gateway];
                     format!("{name} finds {node} {:?} after {:?}", change.to, change.silence)
                 });
                 let node = self.node_number(&node);
-                self.gateways[gateway].judged_at[node] = self.now;
+                let it = &mut self.gateways[gateway];
+                it.judged_at[node] = self.now;
+                if change.to == Health::Down {
+                    it.falls[node] = [it.falls[node][1], Some(self.now)];
+                }
                 self.judged(gateway, node, &change);
             }
             Output::Ejection { node, ejected } => {

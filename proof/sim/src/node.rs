@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, Generation, RoomName, SHARD_PAUSE_MAX, Time};
-use outlast_tenure::{Admission, Goal, Input, LEASE, Output, Tenure, TenureConfig, Why as Refused};
+use outlast_tenure::{Admission, Goal, Input, Output, Tenure, TenureConfig, Why as Refused};
 use outlast_wire::RoomFrame;
 
 use crate::{
     conn::{Enter, Frame, Leave, No, Want},
     event::{ConnId, Event},
+    oracle::LEASE,
     packet::{Content, Heard, Packet, aged},
     process::State,
     shard::{Entered, Member, Shard},
@@ -58,6 +59,8 @@ pub(crate) struct Node {
     unheard: Vec<Output>,
     /// Rooms that shards have closed and the machine has not heard of.
     pub(crate) closed: Vec<(RoomName, Generation)>,
+    /// For the observer: the highest generation of each room that has ended here in this life.
+    pub(crate) ended: Vec<Generation>,
     /// For the observer: when each beat was sent, in the world's time, from the number of the first one on.
     sent: (u64, Vec<Time>),
     /// And until when it may serve, by the world's time; `None` while nothing limits it.
@@ -79,8 +82,9 @@ impl World {
         let epoch = Epoch(u64::from(self.processes[process].life) << 20);
         let (id, gateways) = (self.node_ids[node].clone(), self.gateway_ids.clone());
         let config = TenureConfig::new(id, epoch, gateways, self.phases.next());
-        self.nodes[node] =
-            Node { tenure: Some(Tenure::new(config, local)), epoch, ..Node::default() };
+        let tenure = Some(Tenure::new(config, local));
+        let ended = vec![Generation::default(); self.room_names.len()];
+        self.nodes[node] = Node { tenure, epoch, ended, ..Node::default() };
         let phase = self.phases.millis(0, 400);
         let life = self.processes[process].life;
         self.queue.at(self.now + phase, Event::Tick { process: process as u16, life });
@@ -101,6 +105,7 @@ impl World {
             self.tenure(node, Input::Closed { room, generation });
         }
         let wake = self.nodes[node].tenure.as_ref().and_then(Tenure::wake_at);
+        self.look_at_deadline(process, wake.is_none_or(|at| at > local));
         self.plan_wake(process, wake);
     }
 
@@ -160,7 +165,10 @@ impl World {
                 let frame = if old { aged_frame(frame) } else { frame };
                 self.send(conn, 1, Frame::Rooms(Box::new(frame)));
             }
-            Output::Lease { until } => self.nodes[node].lease_until = Some(until),
+            Output::Lease { until } => {
+                self.look_at_lease(node);
+                self.nodes[node].lease_until = Some(until);
+            }
             // A shard that hangs does nothing that it is told.
             Output::FenceRoom { .. } | Output::MoveAway { .. }
                 if self.nodes[node].hung_since.is_some() =>
@@ -294,6 +302,7 @@ impl World {
             self.nodes[node].asking.take().expect("only what was asked is answered");
         match answer {
             Admission::Admit { generation } => {
+                self.look_at_admission(node, &enter);
                 let epoch = self.nodes[node].epoch;
                 let enter = Enter { generation, ..enter };
                 self.nodes[node].admitted.push(Admitted { conn, enter, epoch });
@@ -473,6 +482,10 @@ impl World {
     }
 
     pub(crate) fn drain_node(&mut self, node: usize, deadline: Duration) {
+        if !self.node(node).is_up() {
+            // Nobody takes the order.
+            return;
+        }
         self.nodes[node].draining = true;
         self.drain_begins(node, deadline);
         self.tenure(node, Input::Drain { pace_per_second: DRAIN_PACE, deadline });

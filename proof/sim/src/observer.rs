@@ -6,12 +6,12 @@ use std::time::Duration;
 use outlast_control::{CALM_MIN, FLAP_SPAN, RegionHealth};
 use outlast_gateway_core::{Change, Health, Placement, Why};
 use outlast_model::{Generation, RoomSettings, Time};
-use outlast_tenure::LEASE;
 
 use crate::{
     client::{Moved, Stage},
     fault::Lasting,
     network::Zone,
+    oracle::LEASE,
     retry::Sdk,
     schedule::{Schedule, What},
     world::World,
@@ -38,6 +38,8 @@ const OPENINGS_MAX: usize = 4;
 const FEUD_SPAN: Duration = Duration::from_secs(10);
 /// By so much the observer may take a lease for longer than it is.
 const LEASE_SLACK: Duration = Duration::from_millis(500);
+/// For so long a process that stood still works on what it knew before.
+const WOKEN_SPAN: Duration = Duration::from_secs(3);
 /// Two homes lately explain that somebody was told to move.
 const SPLIT_SPAN: Duration = Duration::from_secs(30);
 
@@ -277,7 +279,11 @@ impl World {
     /// A gateway has changed its mind about a node.
     pub(crate) fn judged(&mut self, gateway: usize, node: usize, change: &Change) {
         self.trace.mix((gateway as u64) << 40 ^ (node as u64) << 8 ^ change.to as u64);
-        let excused = self.is_disturbed(gateway) || self.node_disturbed(node);
+        // Having stood still is no excuse, it did not listen; what was wrong when it froze is one.
+        let (here, there) = (&self.processes[gateway], self.node(node));
+        let woke = self.now.since(here.stood_until) < WOKEN_SPAN;
+        let from = if woke { here.froze_at } else { self.now };
+        let excused = here.parted_until >= from || there.disturbed_until >= from;
         // At the heaviest loss of these worlds, five beats in a row are lost once in ten years.
         if change.to == Health::Down && !excused {
             self.violated("false-alarm", |world| {
@@ -346,7 +352,9 @@ impl World {
     ) {
         let Some(made) = &self.observer.rooms[room].settings else { return };
         let told = self.gateways[gateway].told_settings[room];
-        if told && !placement.home && settings != Some(made) {
+        let home = &self.nodes[self.node_number(&placement.node)].shard;
+        let knows = placement.home && home.room(room).is_none_or(|open| open.settings.is_some());
+        if told && !knows && settings != Some(made) {
             self.violated("settings", |world| {
                 let (gateway, node) = (&world.gateway_ids[gateway], &placement.node);
                 format!("{gateway} moves room-{room} to {node} without its settings")
@@ -401,9 +409,10 @@ impl World {
         for node in 0..self.nodes.len() {
             self.look_at_node(node);
             self.look_at_drain(node);
+            self.look_at_generations(node);
         }
         for gateway in 0..self.names.gateways {
-            self.look_at_waiting(gateway);
+            self.look_at_visits(gateway);
         }
         for client in 0..self.clients.len() {
             self.look_at_client(client);

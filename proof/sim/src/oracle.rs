@@ -3,13 +3,28 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use outlast_control::CALM_MIN;
 use outlast_directory::{Placed, Record, Reply, Request, RoomKey};
-use outlast_gateway_core::{Health, REACH_MAX};
-use outlast_model::{Generation, Time};
+use outlast_gateway_core::{Health, Placement, REACH_MAX};
+use outlast_model::{Generation, NodeId, Time};
 use outlast_tenure::DRAIN_TELL_PERCENT;
 
-use crate::{visit::Stage, world::World};
+use crate::{
+    conn::{Enter, Want},
+    schedule::What,
+    visit::{Stage, Visit},
+    world::World,
+};
 
+/// How long a node may serve after a beat that a gateway has answered. The rules' own number: what is built may not move it.
+pub(crate) const LEASE: Duration = Duration::from_secs(6);
+/// By then a gateway has given up a node that it hears and that does not hear it, or the other way round, however many it
+/// lost at once.
+const CUT_NOTICED_MAX: Duration = Duration::from_secs(6);
+/// By then everybody who was in at a node that was given up is told; few enough are in these worlds.
+const UNTOLD_MAX: Duration = Duration::from_secs(3);
+/// By then somebody whose way to the node has broken is told what to do.
+const BROKEN_MAX: Duration = Duration::from_secs(3);
 /// When everybody should have been told to go, a drained node that runs has nobody left of those who were there before.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
 /// From a join that was admitted to its room: what was admitted before a drain may still come.
@@ -70,6 +85,15 @@ impl World {
         reply
     }
 
+    /// A machine has said when it wants to be woken, and whether that is `later` than now: what is due was to be done.
+    pub(crate) fn look_at_deadline(&mut self, process: usize, later: bool) {
+        if !later {
+            self.violated("spins", |world| {
+                format!("{} wants to be woken for what it did not do", world.process_name(process))
+            });
+        }
+    }
+
     /// A node begins to drain, to be empty after `deadline`.
     pub(crate) fn drain_begins(&mut self, node: usize, deadline: Duration) {
         let all_told = self.now + deadline * DRAIN_TELL_PERCENT / 100;
@@ -112,27 +136,69 @@ impl World {
     }
 
     /// Who waits at a gateway for a node that it has given up.
-    pub(crate) fn look_at_waiting(&mut self, gateway: usize) {
+    pub(crate) fn look_at_visits(&mut self, gateway: usize) {
         let process = &self.processes[gateway];
         // What came while it stood still is read first.
         if !process.is_up() || self.now.since(process.stood_until) < WAIT_MAX {
             return;
         }
+        self.look_for_broken(gateway);
+        self.look_for_untold(gateway);
+        self.look_at_waiting(gateway);
+    }
+
+    /// Whose link to the node broke, and who was told nothing since.
+    fn look_for_broken(&mut self, gateway: usize) {
+        let long = |at: Time| self.now.since(at) > BROKEN_MAX;
+        let broken = |visit: &&Visit| visit.stage == Stage::Broken && long(visit.broken_at);
+        let found = self.gateways[gateway].visits.iter().find(broken);
+        if let Some(client) = found.map(|visit| visit.client) {
+            self.violated("broken", |world| {
+                let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
+                format!("{gateway} tells {who} nothing, whose way to the node has broken")
+            });
+        }
+    }
+
+    /// Whether a node has taken people all the time lately. One that did not may have refused those who wait now.
+    fn is_sound(&self, node: usize) -> bool {
+        let it = &self.nodes[node];
+        !it.overloaded && self.now.since(self.node(node).stood_until) > REACH_MAX
+    }
+
+    /// Who was in at a node that was given up, and has not been told.
+    fn look_for_untold(&mut self, gateway: usize) {
+        let Some((role, _)) = self.role_at(gateway) else { return };
+        let it = &self.gateways[gateway];
+        let dead = |node: &NodeId| {
+            let known = role.view().node(node).is_some_and(|node| node.health == Health::Down);
+            known && self.now.since(it.judged_at[self.node_number(node)]) > UNTOLD_MAX
+        };
+        let untold = it.visits.iter().find(|visit| {
+            let order = visit.order.as_ref().filter(|_| visit.stage == Stage::Open);
+            order.is_some_and(|order| dead(&order.placement.node))
+        });
+        if let Some(client) = untold.map(|visit| visit.client) {
+            self.violated("untold", |world| {
+                let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
+                format!("{gateway} has given up the node of {who}, and tells nobody")
+            });
+        }
+    }
+
+    /// Who waits for a node that was given up.
+    fn look_at_waiting(&mut self, gateway: usize) {
         let Some((role, _)) = self.role_at(gateway) else { return };
         let view = role.view();
-        let dead = |node: &outlast_model::NodeId| {
-            view.node(node).is_some_and(|node| node.health == Health::Down)
-        };
+        let dead = |node: &NodeId| view.node(node).is_some_and(|node| node.health == Health::Down);
         let judged_at = &self.gateways[gateway].judged_at;
         let long_since = |since: Time| self.now.since(since) > WAIT_MAX;
         let others = view.nodes().any(|node| {
             let number = self.node_number(&node.facts.id);
-            // One that took nobody lately may take nobody yet.
-            let sound = !self.nodes[number].overloaded
-                && self.now.since(self.node(number).stood_until) > REACH_MAX;
+            let sound = self.is_sound(number);
             node.takes_rooms() && !node.full && long_since(judged_at[number]) && sound
         });
-        let waits = |visit: &&crate::visit::Visit| {
+        let waits = |visit: &&Visit| {
             // Who was sent elsewhere before may have been refused there.
             let first = visit.stage == Stage::Asking && visit.orders == 1;
             let order = visit.order.as_ref().filter(|_| first);
@@ -147,6 +213,156 @@ impl World {
             self.violated("waits", |world| {
                 let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
                 format!("{gateway} lets {who} wait for a node that it has given up")
+            });
+        }
+    }
+
+    /// A gateway sends a client, for the first time, to a node.
+    pub(crate) fn look_at_order(&mut self, gateway: usize, client: usize, to: &Placement) {
+        let room = self.clients[client].room;
+        if !to.home && to.generation <= self.gateways[gateway].ended[room] {
+            self.violated("tombstone", |world| {
+                let (gateway, generation) = (&world.gateway_ids[gateway], to.generation.0);
+                format!("{gateway} opens room-{room} of {generation}, which has ended")
+            });
+        }
+        let it = &self.gateways[gateway];
+        // What the role had not found yet when it sent the client is not held against it.
+        let Some((role, _)) = self.role_at(gateway).filter(|_| !it.judging) else { return };
+        let down = role.view().node(&to.node).is_some_and(|node| node.health == Health::Down);
+        if down && role.view().nodes().any(|node| node.takes_rooms() && !node.full) {
+            self.violated("dead-end", |world| {
+                let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
+                format!("{gateway} sends {who} to {}, which it has given up", to.node)
+            });
+        }
+    }
+
+    /// A gateway asks the directory for a room that it has not heard of: not for a node that comes and goes.
+    pub(crate) fn look_at_claim(&mut self, gateway: usize, request: &Request) {
+        let Request::Place { room, want } = request else { return };
+        let node = &want.node;
+        let Some((role, _)) = self.role_at(gateway) else { return };
+        let number = self.node_number(node);
+        let lately = |at: &Option<Time>| at.is_some_and(|at| self.now.since(at) < CALM_MIN);
+        if !self.gateways[gateway].falls[number].iter().all(lately) {
+            return;
+        }
+        let better = role.view().nodes().any(|other| {
+            let number = self.node_number(&other.facts.id);
+            let calm = !other.probation && !other.region_probation && !other.ejected;
+            let sound = self.is_sound(number) && calm;
+            other.facts.id != *node && other.takes_rooms() && !other.full && sound
+        });
+        let mut names = self.room_names.iter();
+        let name = names.find(|name| self.keyer.key(name) == *room);
+        // What it has heard of it announces.
+        let known = name.is_some_and(|name| role.view().home(name).is_some());
+        let refused = self.gateways[gateway].visits.iter().any(|visit| {
+            let here = self.keyer.key(&self.room_names[self.clients[visit.client].room]) == *room;
+            visit.stage == Stage::Asking && visit.orders > 0 && here
+        });
+        if better && !known && !refused {
+            self.violated("flapping", |world| {
+                format!(
+                    "{} puts a new room at {node}, which comes and goes",
+                    world.gateway_ids[gateway]
+                )
+            });
+        }
+    }
+
+    /// A node lets somebody in, under the generation that the gateway has named.
+    pub(crate) fn look_at_admission(&mut self, node: usize, enter: &Enter) {
+        let room = self.clients[enter.client as usize].room;
+        let it = &self.nodes[node];
+        let known = it.generation(&self.room_names[room]).unwrap_or_default();
+        let ended = it.ended[room];
+        let joins = enter.want == Want::Join;
+        if joins && (enter.generation < known || enter.generation <= ended) {
+            self.violated("tombstone", |world| {
+                let (node, generation) = (&world.node_ids[node], enter.generation.0);
+                format!("{node} lets somebody into room-{room} of {generation}, which is over")
+            });
+        }
+    }
+
+    /// A room is over at a node, or was taken from it.
+    pub(crate) fn room_ended_at(&mut self, node: usize, room: usize, generation: Generation) {
+        let ended = &mut self.nodes[node].ended[room];
+        *ended = (*ended).max(generation);
+    }
+
+    /// Whether the node's machine knows its rooms under the generations that its shard serves them under.
+    pub(crate) fn look_at_generations(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        if it.hung_since.is_some() {
+            return;
+        }
+        let known = |room: usize| it.generation(&self.room_names[room]).unwrap_or_default();
+        let older = it.shard.rooms.iter().find(|open| known(open.room) < open.generation);
+        if let Some(room) = older.map(|open| open.room) {
+            self.violated("tenure", |world| {
+                format!("{} serves room-{room} and does not know how late", world.node_ids[node])
+            });
+        }
+    }
+
+    /// A node's lease is renewed. One that was over has ended all that the node had.
+    pub(crate) fn look_at_lease(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        let local = self.node(node).clock.local(self.now);
+        let over = it.lease_until.is_some_and(|until| until < local);
+        if over && it.hung_since.is_none() && !it.shard.rooms.is_empty() {
+            self.violated("lease", |world| {
+                format!("{} goes on with what it had when its lease ended", world.node_ids[node])
+            });
+        }
+    }
+
+    /// A fault of the network is about to heal. Whom it has parted for long enough, if only one way, has noticed.
+    pub(crate) fn look_at_cut(&mut self, fault: usize, what: &What) {
+        let began = World::world_time(self.schedule.faults[fault].at);
+        let machine = match what {
+            What::Deaf { who } | What::Mute { who } => Some(self.process_called(who)),
+            What::RegionDark { .. }
+            | What::RegionAlone { .. }
+            | What::OneWay { .. }
+            | What::Cut { .. } => None,
+            _ => return,
+        };
+        if self.now.since(began) < CUT_NOTICED_MAX {
+            return;
+        }
+        let cuts = self.cuts(what);
+        let zone = |process: usize| self.net.zone(self.processes[process].host);
+        let parts = |a: usize, b: usize| {
+            machine.map_or_else(
+                || cuts.contains(&(zone(a), zone(b))) || cuts.contains(&(zone(b), zone(a))),
+                |machine| machine == a || machine == b,
+            )
+        };
+        let ran = |process: &usize| {
+            let it = &self.processes[*process];
+            it.is_up() && it.started_at < began && it.stood_until < began
+        };
+        let (gateways, all) = (self.names.gateways, self.processes.len());
+        let believed = (0..gateways).filter(ran).find_map(|gateway| {
+            let (role, _) = self.role_at(gateway)?;
+            let lives = |node: &usize| {
+                let id = &self.node_ids[node - gateways];
+                // One that begins anew is trusted for a moment; what else has cut it off may have hidden that it is deaf.
+                let judged_at = self.gateways[gateway].judged_at[node - gateways];
+                let new = self.now.since(judged_at) < CUT_NOTICED_MAX;
+                !new && role.view().node(id).is_some_and(|node| node.health != Health::Down)
+            };
+            let mut nodes = (gateways..all).filter(ran).filter(|node| parts(gateway, *node));
+            Some((gateway, nodes.find(lives)?))
+        });
+        if let Some((gateway, node)) = believed {
+            self.violated("blind", |world| {
+                let (gateway, node) = (world.process_name(gateway), world.process_name(node));
+                format!("{gateway} has not noticed that {node} is cut off from it")
             });
         }
     }

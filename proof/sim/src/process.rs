@@ -85,6 +85,8 @@ pub(crate) struct Process {
     pub(crate) host: Host,
     pub(crate) region: usize,
     pub(crate) state: State,
+    /// Of its present life.
+    pub(crate) started_at: Time,
     /// Starts so far; timers of an earlier life are void.
     pub(crate) life: u16,
     pub(crate) clock: Clock,
@@ -99,8 +101,12 @@ pub(crate) struct Process {
     pub(crate) off: bool,
     /// Its certificate has run out: new connections to it fail.
     pub(crate) untrusted: bool,
+    /// When it stood still last.
+    pub(crate) froze_at: Time,
     /// When it last went on after it was not run, whole or in part, or took nothing new.
     pub(crate) stood_until: Time,
+    /// Its way to others was cut or burdened until then.
+    pub(crate) parted_until: Time,
     /// Something was done to it, or to its way to others, until then.
     pub(crate) disturbed_until: Time,
 }
@@ -111,6 +117,7 @@ impl Process {
             host,
             region,
             state: State::Dead,
+            started_at: Time::ZERO,
             life: 0,
             clock,
             wake: None,
@@ -119,7 +126,9 @@ impl Process {
             old: false,
             off: false,
             untrusted: false,
+            froze_at: Time::ZERO,
             stood_until: Time::ZERO,
+            parted_until: Time::ZERO,
             disturbed_until: Time::ZERO,
         }
     }

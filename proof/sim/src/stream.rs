@@ -146,6 +146,11 @@ impl World {
                     let room = self.room_number(room);
                     self.gateways[gateway].told_settings[room] = false;
                 }
+                if let RoomFrame::Closed { room, generation, .. } = &*frame {
+                    let room = self.room_number(room);
+                    let ended = &mut self.gateways[gateway].ended[room];
+                    *ended = (*ended).max(*generation);
+                }
                 let event = StreamEvent::Frame(*frame);
                 self.gateway(gateway, Input::Stream { node: id, event });
             }

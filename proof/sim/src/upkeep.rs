@@ -26,6 +26,7 @@ impl World {
     }
 
     pub(crate) fn room_closed(&mut self, node: usize, room: usize, generation: Generation) {
+        self.room_ended_at(node, room, generation);
         let room = self.room_names[room].clone();
         // Outputs are being carried out: the machine hears of it when that is done.
         self.nodes[node].closed.push((room, generation));

@@ -27,6 +27,8 @@ pub(crate) struct Visit {
     pub(crate) proxy: Option<ConnId>,
     pub(crate) order: Option<Order>,
     pub(crate) stage: Stage,
+    /// When the link to the node broke.
+    pub(crate) broken_at: Time,
     /// Orders so far.
     pub(crate) orders: u32,
     /// One end has taken leave: what follows needs no form.
@@ -85,6 +87,7 @@ impl World {
             proxy: None,
             order: None,
             stage: Stage::Asking,
+            broken_at: Time::ZERO,
             orders: 0,
             left: false,
         });
@@ -129,8 +132,12 @@ impl World {
         if it.stage != Stage::Asking {
             return;
         }
+        let (first, client) = (it.orders == 0, it.client);
+        if first {
+            self.look_at_order(gateway, client, &order.placement);
+        }
+        let it = &mut self.gateways[gateway].visits[visit];
         let before = it.proxy.take();
-        let client = it.client;
         it.order = Some(order);
         it.orders += 1;
         if let Some(before) = before {
@@ -284,7 +291,7 @@ impl World {
             Stage::Asking => self.unreached(gateway, number, false),
             Stage::Open if visit.left => self.end(gateway, number),
             Stage::Open => {
-                visit.stage = Stage::Broken;
+                (visit.stage, visit.broken_at) = (Stage::Broken, self.now);
                 self.gateway(gateway, Input::LinkLost { session: SessionId(number as u64) });
             }
             Stage::Broken | Stage::Over => {}

@@ -282,6 +282,7 @@ impl World {
         let it = &mut self.processes[process];
         it.clock = clock(&mut self.phases, self.now, ppm);
         it.life += 1;
+        it.started_at = self.now;
         (it.state, it.wake, it.off) = (State::Up, None, false);
         it.held.clear();
         if self.is_gateway(process) {
