@@ -7,11 +7,20 @@ mod tidy;
 use std::{path::Path, process::ExitCode};
 
 const USAGE: &str = "usage: cargo run -p xtask -- tidy
-       cargo run -p xtask -- mutants [PART OF A NAME]";
+       cargo run -p xtask -- mutants [PART OF A NAME]
+
+tidy     tells everything that breaks a rule of the house
+mutants  plants each fault of proof/sim/mutants into a copy of the core, or those whose names contain that part, and
+         sweeps until the simulator finds it; with all of them it writes docs/mutants.md";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let fine = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if arguments.iter().any(|argument| ["--help", "-h"].contains(argument)) {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let fine = match arguments.as_slice() {
         ["tidy"] => {
             let complaints = tidy::all();
             for complaint in &complaints {
@@ -20,7 +29,7 @@ fn main() -> ExitCode {
             complaints.is_empty()
         }
         ["mutants"] => plant(None),
-        ["mutants", only] => plant(Some(only)),
+        ["mutants", only] if !only.starts_with('-') => plant(Some(only)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -19,6 +19,8 @@ const CRATES: [&str; 7] = [
     "proof/sim",
 ];
 const FILES: [&str; 4] = ["Cargo.lock", "rust-toolchain.toml", "clippy.toml", "rustfmt.toml"];
+/// Where the mutants are.
+const FOLDER: &str = "proof/sim/mutants";
 /// Each must be found by then.
 const SEEDS: u64 = 10_000;
 
@@ -41,9 +43,14 @@ struct Verdict {
 /// Runs all mutants, or those whose names contain `only`. Writes the report and returns whether all were caught.
 ///
 /// # Errors
-/// When files cannot be read or written, a mutant does not apply or build, or the copy fails without any.
+/// When files cannot be read or written, no name contains `only`, a mutant does not apply or build, or the copy fails
+/// without any.
 pub(crate) fn all(root: &Path, only: Option<&str>, report: Option<&Path>) -> io::Result<bool> {
-    let mutants = read(&root.join("proof/sim/mutants"), only)?;
+    let mutants = read(root, only)?;
+    if mutants.is_empty() {
+        let what = only.map_or_else(String::new, |only| format!(" with {only:?} in its name"));
+        return Err(io::Error::other(format!("{FOLDER} has none{what}")));
+    }
     let copy = root.join("target/mutants");
     let mut verdicts = Vec::new();
     copy_tree(root, &copy)?;
@@ -57,10 +64,8 @@ pub(crate) fn all(root: &Path, only: Option<&str>, report: Option<&Path>) -> io:
     for mutant in mutants {
         let path = copy.join(&mutant.file);
         let text = fs::read_to_string(&path)?;
-        let found = text.matches(&mutant.find).count();
-        if found != 1 {
-            let what = format!("{}: its text is found {found} times", mutant.name);
-            return Err(io::Error::other(what));
+        if let Some(complaint) = mutant.misses(&text) {
+            return Err(io::Error::other(complaint));
         }
         fs::write(&path, text.replacen(&mutant.find, &mutant.replace, 1))?;
         let built = build(&copy);
@@ -80,9 +85,36 @@ pub(crate) fn all(root: &Path, only: Option<&str>, report: Option<&Path>) -> io:
     Ok(missed == 0)
 }
 
-fn read(folder: &Path, only: Option<&str>) -> io::Result<Vec<Mutant>> {
+/// Which mutants can no longer be planted, and why: the code that they change has changed itself.
+pub(crate) fn check(root: &Path) -> Vec<String> {
+    let mutants = match read(root, None) {
+        Ok(mutants) => mutants,
+        Err(error) => return vec![format!("{FOLDER}: {error}")],
+    };
+    let complaints =
+        mutants.iter().filter_map(|mutant| match fs::read_to_string(root.join(&mutant.file)) {
+            Ok(text) => mutant.misses(&text),
+            Err(error) => Some(format!("{FOLDER}/{}.toml: {}: {error}", mutant.name, mutant.file)),
+        });
+    complaints.collect()
+}
+
+impl Mutant {
+    /// What is wrong when it is to be planted into `text`, its file.
+    fn misses(&self, text: &str) -> Option<String> {
+        let Mutant { name, file, find, replace, .. } = self;
+        let what = match text.matches(find).count() {
+            1 if find == replace => "what stands there is what it puts there".to_owned(),
+            1 => return None,
+            count => format!("its text stands {count} times in {file}, not once"),
+        };
+        Some(format!("{FOLDER}/{name}.toml: {what}"))
+    }
+}
+
+fn read(root: &Path, only: Option<&str>) -> io::Result<Vec<Mutant>> {
     let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(root.join(FOLDER))? {
         paths.push(entry?.path());
     }
     paths.sort();
@@ -188,4 +220,35 @@ fn table(verdicts: &[Verdict]) -> String {
         text.push_str(&format!("| {name} | {why} | {caught} | {seconds:.1} |\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutant_stands_once_in_its_file_and_changes_it() {
+        let mutant = |find: &str, replace: &str| Mutant {
+            name: "asleep".to_owned(),
+            file: "core/a.rs".to_owned(),
+            find: find.to_owned(),
+            replace: replace.to_owned(),
+            why: String::new(),
+        };
+        assert_eq!(mutant("a < b", "a > b").misses("if a < b {}"), None);
+        let missed = |count: u32| {
+            let what = "proof/sim/mutants/asleep.toml: its text stands";
+            Some(format!("{what} {count} times in core/a.rs, not once"))
+        };
+        assert_eq!(mutant("a < b", "a > b").misses("if b > a {}"), missed(0));
+        assert_eq!(mutant("a", "b").misses("if a < a {}"), missed(2));
+        assert!(mutant("a", "a").misses("if a < b {}").is_some());
+    }
+
+    #[test]
+    fn a_name_that_is_nobody_s_is_an_error_and_no_success() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let error = all(&root, Some("no such mutant"), None).unwrap_err().to_string();
+        assert_eq!(error, "proof/sim/mutants has none with \"no such mutant\" in its name");
+    }
 }

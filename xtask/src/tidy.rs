@@ -1,14 +1,18 @@
-//! The rules of the house that a machine can check: in files (`files`), and between crates (`crates`).
+//! The rules of the house that a machine can check: in files (`files`), and between crates (`crates`). Planted faults that
+//! can no longer be planted are found here too: to run them all takes hours, and they would rot until then.
 
 mod crates;
 mod files;
 
 use std::{path::PathBuf, process::Command};
 
+use crate::mutants;
+
 /// Everything that breaks a rule, as `where: what`.
 pub(crate) fn all() -> Vec<String> {
     let mut complaints = files::check(&root(), &tracked());
     complaints.extend(crates::check(&metadata()));
+    complaints.extend(mutants::check(&root()));
     complaints
 }
 

@@ -1,6 +1,9 @@
 //! Outlast under seeded schedules of failures: the real roles in a world of one process, where time, network, clocks and
 //! people are simulated. One seed is one run, bit for bit.
 
+// It panics when nobody reads any more; `say` does not.
+#![warn(clippy::print_stdout)]
+
 mod chance;
 mod client;
 mod conn;
@@ -21,6 +24,7 @@ mod process;
 mod queue;
 mod retry;
 mod run;
+mod say;
 mod scale;
 mod schedule;
 mod shard;
@@ -40,7 +44,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-use crate::{schedule::Schedule, world::Knobs};
+use crate::{say::say, schedule::Schedule, world::Knobs};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -122,15 +126,16 @@ fn main() -> anyhow::Result<ExitCode> {
     let fails = match Arguments::parse().command {
         Command::Run(which) => {
             let outcome = run::run(which.schedule()?, which.knobs());
-            println!("{}", outcome.summary());
+            say(outcome.summary());
             outcome.violation.is_some()
         }
         Command::Replay(which) => {
             let (outcome, lines) = run::replay(which.schedule()?, which.knobs());
-            for (time, line) in lines {
-                println!("{:>9.3}  {line}", time.as_nanos() as f64 / 1e9);
-            }
-            println!("{}", outcome.summary());
+            let told = lines
+                .into_iter()
+                .map(|(time, line)| format!("{:>9.3}  {line}\n", time.as_nanos() as f64 / 1e9));
+            let timeline: String = told.collect();
+            say(timeline + &outcome.summary());
             outcome.violation.is_some()
         }
         Command::Sweep(sweep) => sweep.run()?,
@@ -139,7 +144,9 @@ fn main() -> anyhow::Result<ExitCode> {
             match out {
                 Some(path) => fs::write(&path, shrunk.write())
                     .with_context(|| format!("writing {}", path.display()))?,
-                None => print!("{}", shrunk.write()),
+                None => {
+                    say(shrunk.write().trim_end());
+                }
             }
             false
         }
@@ -148,7 +155,7 @@ fn main() -> anyhow::Result<ExitCode> {
             false
         }
         Command::Show { which } => {
-            print!("{}", which.schedule()?.write());
+            say(which.schedule()?.write().trim_end());
             false
         }
     };

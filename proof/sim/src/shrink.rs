@@ -2,8 +2,8 @@
 
 use crate::{run::run, schedule::Schedule, world::Knobs};
 
-/// Takes faults away, halves first and single ones in the end, as long as the same rule is broken; then shortens the run to
-/// what is needed.
+/// Takes faults away, halves first and single ones in the end, as long as the same rule is broken; then lets people come
+/// once and stay, if it is broken all the same.
 ///
 /// # Errors
 /// When the schedule does not fail.

@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use self::totals::Totals;
-use crate::{draw, run::run, world::Knobs};
+use crate::{draw, run::run, say::say, world::Knobs};
 
 /// Seeds done in one go by one thread, and one line of the report.
 const CHUNK: u64 = 250;
@@ -113,7 +113,7 @@ impl Sweep {
         });
         let (totals, _) = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
         if ran_before > 0 {
-            println!("{ran_before} schedules were done before");
+            say(format_args!("{ran_before} schedules were done before"));
         }
         totals.tell(ran_before, began.elapsed().as_secs_f64());
         Ok(!totals.failures.is_empty())
@@ -166,9 +166,11 @@ impl Sweep {
                 failure = Some("runs of the same seed differ".to_owned());
             }
             if let Some(failure) = failure {
-                println!("seed {seed}: {failure}");
+                let heard = say(format_args!("seed {seed}: {failure}"));
                 totals.failures.push((seed, failure));
-                if !self.keep_going {
+                // A report is for later.
+                let for_nobody = !heard && self.report.is_none();
+                if !self.keep_going || for_nobody {
                     stop.store(true, Ordering::Relaxed);
                 }
             }

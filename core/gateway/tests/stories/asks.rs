@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outlast_control::{Policy, rank};
 use outlast_gateway_core::{ASKS_MAX, Goal, NodeRefusal, Output, REACH_MAX, StreamEvent, Unplaced};
-use outlast_model::Generation;
+use outlast_model::{BEAT_INTERVAL, Generation};
 
 use crate::world::{Setup, World};
 
@@ -303,4 +303,26 @@ fn who_waits_for_a_dead_node_goes_to_the_next_one_that_is_back() {
     world.run(1_350);
     let went = world.went(ask).unwrap();
     assert_eq!((went.0, went.1), ("eu-1", 2));
+}
+
+#[test]
+fn who_waits_for_a_dead_node_goes_on_when_another_takes_rooms_again() {
+    type Change = fn(&mut World, bool);
+    let changes: [Change; 2] =
+        [|world, so| world.node("eu-1").draining = so, |world, so| world.node("eu-1").full = so];
+    for change in changes {
+        let mut world = World::new(&Setup::default());
+        world.hosts("us-1", "a", 1);
+        change(&mut world, true);
+        world.silence("eu-2");
+        world.run(5_000);
+        let ask = world.join("a");
+        world.silence("us-1");
+        world.run(2_100);
+        assert_eq!(world.went(ask), Some(("us-1", 1, true)), "nobody else takes it");
+        change(&mut world, false);
+        // Its next beat says so.
+        world.run(BEAT_INTERVAL.as_millis() as u64);
+        assert_eq!(world.went(ask), Some(("eu-1", 2, false)));
+    }
 }

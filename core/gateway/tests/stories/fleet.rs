@@ -1,7 +1,7 @@
 //! What is believed of regions, of a view that shrinks, and of nodes that answer and do not deliver.
 
 use outlast_gateway_core::{Gone, Health, Input, Output, RegionHealth, StreamEvent, Why};
-use outlast_model::{Epoch, SessionId, Time};
+use outlast_model::{BEAT_INTERVAL, Epoch, SessionId, Time};
 use outlast_wire::Outlook;
 
 use crate::world::{Setup, World};
@@ -215,4 +215,28 @@ fn what_this_gateway_sees_it_tells_the_others() {
     let (at, last) = told.next_back().unwrap();
     assert_eq!((last.hears, last.alive, last.stamp), (0b110, 3, at.as_nanos()));
     assert!(last.echoed.is_some_and(|echoed| echoed.held.as_millis() <= 400));
+}
+
+#[test]
+fn a_verdict_on_a_region_is_told_to_the_others_at_once() {
+    let mut world = World::new(&REGIONS);
+    world.run(1_000);
+    world.silence("us-1");
+    world.silence_gateway("us-g1");
+    world.run(5_000);
+    world.said.clear();
+    world.other("ap-g1").hears = vec!["ap", "eu"];
+    world.run(1_000);
+    let judged = |said: &Output| matches!(said, Output::RegionVerdict { health, .. } if *health == RegionHealth::Down);
+    let (at, _) = *world.said.iter().find(|(_, said)| judged(said)).unwrap();
+    for other in REGIONS.gateways {
+        let times = world.said.iter().filter_map(|(at, said)| match said {
+            Output::Outlook { gateway, .. } if gateway.as_str() == *other => Some(*at),
+            _ => None,
+        });
+        let times: Vec<_> = times.collect();
+        let told = times.iter().position(|time| *time == at).expect("with the verdict");
+        assert!(at.since(times[told - 1]) < BEAT_INTERVAL, "none was due");
+        assert_eq!(times[told + 1].since(at), BEAT_INTERVAL, "and then as ever");
+    }
 }

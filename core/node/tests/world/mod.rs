@@ -384,7 +384,11 @@ impl World {
     fn poll_client(&mut self, index: usize) {
         loop {
             let client = &mut self.clients[index];
-            let output = client.rtc.poll_output().expect("the client's engine works");
+            let output = match client.rtc.poll_output() {
+                // It does not try for ever.
+                Err(_) if client.unplugged => return,
+                output => output.expect("the client's engine works"),
+            };
             match output {
                 Output::Timeout(at) => {
                     client.next = at;

@@ -6,6 +6,7 @@ use super::{
     outcome::{Named, Outcome, Rates},
     report::Scale,
 };
+use crate::say::say;
 
 /// Simulated seconds after the loss, at most, when a size is varied.
 const SECONDS: u64 = 40;
@@ -69,15 +70,15 @@ fn series(
     points.sort_by_key(|(size, _)| *size);
     let exponents: Vec<_> =
         METRICS.iter().map(|(name, metric)| (*name, exponent(&points, *metric))).collect();
-    println!("with the number of {varied} grow:");
+    say(format_args!("with the number of {varied} grow:"));
     for ((name, exponent), (_, metric)) in exponents.iter().zip(METRICS) {
         let values: Vec<String> = points
             .iter()
             .map(|(size, outcome)| format!("{size}: {:.2}", metric(outcome)))
             .collect();
-        println!("  {name}: power {exponent:.2} ({})", values.join(", "));
+        say(format_args!("  {name}: power {exponent:.2} ({})", values.join(", ")));
     }
-    println!();
+    say("");
     Series { varied, full: size, points, exponents }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{growth, outcome::Outcome, plots};
+use crate::say::say;
 
 /// Loses one of many regions and counts.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -71,7 +72,7 @@ impl Scale {
         let path = folder.join("report.json");
         let report = serde_json::to_string(&Report { full, least_pace, growth })?;
         fs::write(&path, report).with_context(|| format!("writing {}", path.display()))?;
-        println!("report in {:.0} s", began.elapsed().as_secs_f64());
+        say(format_args!("report in {:.0} s", began.elapsed().as_secs_f64()));
         Ok(())
     }
 
@@ -79,7 +80,7 @@ impl Scale {
         let began = Instant::now();
         let outcome = self.lose();
         outcome.say();
-        println!("run in {:.1} s\n", began.elapsed().as_secs_f64());
+        say(format_args!("run in {:.1} s\n", began.elapsed().as_secs_f64()));
         outcome
     }
 }
@@ -87,7 +88,7 @@ impl Scale {
 impl Outcome {
     fn say(&self) {
         let Outcome { scale, rest, peak, .. } = self;
-        println!(
+        say(format_args!(
             "{} regions, {} nodes, {} gateways, {} rooms, {} people, pace {}",
             scale.regions,
             scale.nodes,
@@ -95,8 +96,8 @@ impl Outcome {
             scale.rooms,
             scale.clients,
             scale.tell_per_second
-        );
-        println!(
+        ));
+        say(format_args!(
             "out {}, back {}, given up {}, refused by nodes {}, turned away by gateways {}; longest wait for a node's core {:.0} ms",
             self.out,
             self.back,
@@ -104,20 +105,22 @@ impl Outcome {
             self.refused_by_nodes,
             self.turned_away_by_gateways,
             self.core_wait_ms
-        );
+        ));
         let [half, most, nearly, last] = self.back_after;
-        println!("back after (s): p50 {half:.1}, p95 {most:.1}, p99 {nearly:.1}, last {last:.1}");
+        say(format_args!(
+            "back after (s): p50 {half:.1}, p95 {most:.1}, p99 {nearly:.1}, last {last:.1}"
+        ));
         let nodes = self.spread.len();
-        println!(
+        say(format_args!(
             "participants of a surviving node: least {}, mean {:.0}, p99 {}, most {}; by region {:.0?}",
             self.spread[0],
             self.spread.iter().map(|count| f64::from(*count)).sum::<f64>() / nodes as f64,
             self.spread[nodes * 99 / 100],
             self.spread[nodes - 1],
             self.spread_of_regions
-        );
+        ));
         for (when, rates) in [("at rest", rest), ("at most", peak)] {
-            println!(
+            say(format_args!(
                 "a gateway {when}, a second: beats {:.0}, outlooks {:.1}, room frames {:.0}, directory {:.0}, asks {:.0}, told {:.0}; its role took {:.2} % of a core",
                 rates.beats,
                 rates.outlooks,
@@ -126,13 +129,13 @@ impl Outcome {
                 rates.asks,
                 rates.told,
                 rates.cpu_percent
-            );
+            ));
         }
-        println!(
+        say(format_args!(
             "most joins and resumes of one gateway in a second: {:.0}; longest step of a role: {:.1} ms",
             self.asks_max, self.longest_step_ms
-        );
-        println!(
+        ));
+        say(format_args!(
             "view of a gateway: {} nodes, {} rooms, {:.1} MB; its role {:.1} MB; directory: {} rooms, {:.1} MB, calls a second {:.0} at rest, {:.0} at most",
             self.view_nodes,
             self.view_rooms,
@@ -142,6 +145,6 @@ impl Outcome {
             self.directory_bytes as f64 / 1e6,
             self.directory_rest,
             self.directory_peak
-        );
+        ));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{run::Outcome, schedule::What};
+use crate::{run::Outcome, say::say, schedule::What};
 
 /// Gaps are counted in classes of so many milliseconds.
 const GAP_CLASS_MS: u32 = 50;
@@ -86,7 +86,7 @@ impl Totals {
     /// For people. All but the first `before` runs took `seconds`.
     pub(crate) fn tell(&self, before: u64, seconds: f64) {
         let runs = self.runs.max(1);
-        println!(
+        say(format_args!(
             "{} schedules, {} of them in {seconds:.1} s: {:.0} a second; events {} each; at least {} faults each, {:.1} on average",
             self.runs,
             self.runs - before,
@@ -94,14 +94,14 @@ impl Totals {
             self.events / runs,
             self.faults_least.unwrap_or(0),
             self.faults.iter().sum::<u64>() as f64 / runs as f64,
-        );
+        ));
         let faults: Vec<String> = What::KINDS
             .iter()
             .zip(&self.faults)
             .map(|(kind, count)| format!("{kind} {count}"))
             .collect();
-        println!("faults: {}", faults.join(", "));
-        println!(
+        say(format_args!("faults: {}", faults.join(", ")));
+        say(format_args!(
             "asks {}, told {}, moves {}, sessions lost to cuts of their own {}; out of the call: p50 {} ms, p95 {} ms, p99 {} ms",
             self.asks,
             self.told,
@@ -110,7 +110,7 @@ impl Totals {
             self.gap(500),
             self.gap(950),
             self.gap(990)
-        );
-        println!("all traces: {:016x}; failed: {}", self.traces, self.failures.len());
+        ));
+        say(format_args!("all traces: {:016x}; failed: {}", self.traces, self.failures.len()));
     }
 }
