@@ -245,7 +245,7 @@ pub enum Output {
         placement: Placement,
         /// The node drains and may take the client all the same: nobody else can.
         nowhere_else: bool,
-        /// What the room is set to, when its new home has to be told first.
+        /// What the room is set to, when the node has to be told first: a new home, or one that has said nothing of it.
         settings: Option<Arc<RoomSettings>>,
     },
     /// Nobody is asked any more.
