@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outlast_control::{Policy, rank};
+use outlast_control::{Health, Policy, rank};
 use outlast_gateway_core::{ASKS_MAX, Goal, NodeRefusal, Output, REACH_MAX, StreamEvent, Unplaced};
 use outlast_model::{BEAT_INTERVAL, Generation};
 
@@ -325,4 +325,23 @@ fn who_waits_for_a_dead_node_goes_on_when_another_takes_rooms_again() {
         world.run(BEAT_INTERVAL.as_millis() as u64);
         assert_eq!(world.went(ask), Some(("eu-1", 2, false)));
     }
+}
+
+#[test]
+fn who_waits_for_a_dead_node_goes_on_when_a_suspect_one_is_fine() {
+    let mut world = World::new(&Setup::default());
+    world.hosts("us-1", "a", 1);
+    world.silence("eu-2");
+    world.run(5_000);
+    let ask = world.join("a");
+    world.silence("us-1");
+    world.run(800);
+    world.silence("eu-1");
+    world.run(1_250);
+    assert_eq!((world.health("us-1"), world.health("eu-1")), (Health::Down, Health::Suspect));
+    assert_eq!(world.went(ask), Some(("us-1", 1, true)), "nobody else takes it");
+    world.wake_up("eu-1");
+    world.run(100);
+    assert_eq!(world.health("eu-1"), Health::Alive);
+    assert_eq!(world.went(ask), Some(("eu-1", 2, false)));
 }

@@ -196,6 +196,37 @@ fn a_node_that_answers_and_does_not_deliver_is_out_within_fifteen_seconds_and_ma
 }
 
 #[test]
+fn a_room_that_others_give_back_to_an_ejected_node_stays_there() {
+    let mut world = World::new(&Setup::default());
+    for node in ["eu-1", "eu-2", "us-1"] {
+        world.hosts(node, &format!("at {node}"), 1);
+    }
+    let mut session = 0;
+    while world.role.facts(world.now).ejected == 0 {
+        for node in ["eu-1", "eu-2", "us-1"] {
+            session += 1;
+            world.open(session, &format!("at {node}"), node, 1);
+            world.handle(Input::Answered { session: SessionId(session) });
+            if node != "eu-1" {
+                world.handle(Input::Reached { session: SessionId(session) });
+            }
+        }
+        world.run(1_000);
+    }
+    world.run(1_000);
+    let (home, generation, _) = world.place("at eu-1").unwrap();
+    world.hosts(&home, "at eu-1", generation);
+    world.run(100);
+    // To another gateway the new home is the one that does not deliver.
+    world.loses(&home, "at eu-1", generation);
+    world.loses("eu-1", "at eu-1", 1);
+    world.hosts("eu-1", "at eu-1", 3);
+    assert_eq!(world.place("at eu-1"), Some(("eu-1".to_owned(), 3, true)));
+    assert_eq!(world.role.resume(&"at eu-1".into()).unwrap().node, "eu-1".into());
+    assert_ne!(world.place("new").unwrap().0, "eu-1");
+}
+
+#[test]
 fn what_this_gateway_sees_it_tells_the_others() {
     let mut world = World::new(&REGIONS);
     world.run(1_000);

@@ -200,6 +200,10 @@ fn settings_go_with_a_room_that_moves_and_not_with_one_that_was_deleted() {
     world.hosts_with("eu-2", "c", 2, Some(settings.clone()));
     let knowing = world.join("c");
     assert_eq!(carried(&world, knowing), None);
+    // It has begun anew, and somebody who knows nothing opens the room there under the same generation.
+    world.hosts("eu-2", "c", 2);
+    let anew = world.join("c");
+    assert_eq!(carried(&world, anew), Some(7));
     world.closes("eu-2", "c", 2);
     world.silence("eu-1");
     world.run(3_000);
