@@ -24,7 +24,7 @@ const CUT_NOTICED_MAX: Duration = Duration::from_secs(6);
 /// By then everybody who was in at a node that was given up is told; few enough are in these worlds.
 const UNTOLD_MAX: Duration = Duration::from_secs(3);
 /// By then somebody whose way to the node has broken is told what to do.
-const BROKEN_MAX: Duration = Duration::from_secs(3);
+const BROKEN_MAX: Duration = Duration::from_millis(1_500);
 /// When everybody should have been told to go, a drained node that runs has nobody left of those who were there before.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
 /// From a join that was admitted to its room: what was admitted before a drain may still come.
