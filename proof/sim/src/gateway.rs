@@ -37,6 +37,8 @@ pub(crate) struct Gateway {
     pub(crate) falls: Vec<[Option<Time>; 2]>,
     /// What it is doing now says that a node's health has changed.
     pub(crate) judging: bool,
+    /// When a node has told it of each room last.
+    pub(crate) heard_of: Vec<Time>,
     /// The highest generation of each room that a node has told it is over or lost.
     pub(crate) ended: Vec<Generation>,
     /// Rooms whose settings it was told.
@@ -89,6 +91,7 @@ impl World {
             streams,
             told_settings,
             judged_at: vec![Time::ZERO; self.nodes.len()],
+            heard_of: vec![Time::ZERO; self.room_names.len()],
             falls: vec![[None; 2]; self.nodes.len()],
             ended: vec![Generation::default(); self.room_names.len()],
             first_homes: vec![None; self.room_names.len()],

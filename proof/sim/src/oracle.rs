@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use outlast_control::CALM_MIN;
+use outlast_control::{CALM_MIN, NodeView};
 use outlast_directory::{Placed, Record, Reply, Request, RoomKey};
 use outlast_gateway_core::{Health, Placement, REACH_MAX};
 use outlast_model::{Generation, NodeId, Time};
@@ -12,7 +12,7 @@ use outlast_tenure::DRAIN_TELL_PERCENT;
 use crate::{
     conn::{Enter, Want},
     schedule::What,
-    visit::{Stage, Visit},
+    visit::{Order, Stage, Visit},
     world::World,
 };
 
@@ -21,8 +21,10 @@ pub(crate) const LEASE: Duration = Duration::from_secs(6);
 /// By then a gateway has given up a node that it hears and that does not hear it, or the other way round, however many it
 /// lost at once.
 const CUT_NOTICED_MAX: Duration = Duration::from_secs(6);
-/// By then everybody who was in at a node that was given up is told; few enough are in these worlds.
+/// By then everybody is told who was in at a node that was given up; few enough are in these worlds.
 const UNTOLD_MAX: Duration = Duration::from_secs(3);
+/// The same of whose room has gone elsewhere. The node tells them too, if it can.
+const STRAYED_MAX: Duration = Duration::from_secs(1);
 /// By then somebody whose way to the node has broken is told what to do.
 const BROKEN_MAX: Duration = Duration::from_millis(1_500);
 /// When everybody should have been told to go, a drained node that runs has nobody left of those who were there before.
@@ -174,14 +176,28 @@ impl World {
             let known = role.view().node(node).is_some_and(|node| node.health == Health::Down);
             known && self.now.since(it.judged_at[self.node_number(node)]) > UNTOLD_MAX
         };
+        // Its room has left the node, and is at another that this gateway hears, by all that it was told.
+        let strayed = |room: usize, order: &Order| {
+            let node = self.node_number(&order.placement.node);
+            if self.nodes[node].shard.room(room).is_some() {
+                return false;
+            }
+            let hosts = role.view().hosts(&self.room_names[room]);
+            let lives = |node: &NodeView| node.health == Health::Alive;
+            let heard_at = it.heard_of[room].max(order.at);
+            hosts.first().is_some_and(|home| role.view().node(&home.node).is_some_and(lives))
+                && hosts.iter().all(|home| home.node != order.placement.node)
+                && self.now.since(heard_at) > STRAYED_MAX
+        };
         let untold = it.visits.iter().find(|visit| {
             let order = visit.order.as_ref().filter(|_| visit.stage == Stage::Open);
-            order.is_some_and(|order| dead(&order.placement.node))
+            let room = self.clients[visit.client].room;
+            order.is_some_and(|order| dead(&order.placement.node) || strayed(room, order))
         });
         if let Some(client) = untold.map(|visit| visit.client) {
             self.violated("untold", |world| {
                 let (gateway, who) = (&world.gateway_ids[gateway], &world.clients[client].identity);
-                format!("{gateway} has given up the node of {who}, and tells nobody")
+                format!("{gateway} does not tell {who}, whose room is not where they are")
             });
         }
     }

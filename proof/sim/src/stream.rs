@@ -146,6 +146,10 @@ impl World {
                     let room = self.room_number(room);
                     self.gateways[gateway].told_settings[room] = false;
                 }
+                if let RoomFrame::Hosted { room, .. } | RoomFrame::Closed { room, .. } = &*frame {
+                    let room = self.room_number(room);
+                    self.gateways[gateway].heard_of[room] = self.now;
+                }
                 if let RoomFrame::Closed { room, generation, .. } = &*frame {
                     let room = self.room_number(room);
                     let ended = &mut self.gateways[gateway].ended[room];
