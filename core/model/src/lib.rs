@@ -3,6 +3,7 @@
 mod ids;
 mod jitter;
 mod limits;
+mod ruling;
 mod settings;
 mod time;
 
@@ -12,5 +13,6 @@ pub use ids::{
 };
 pub use jitter::Jitter;
 pub use limits::*;
+pub use ruling::{NotAVersion, RULING_BYTES_MAX, RULINGS_MAX, Ruling, RulingVersion, Rulings};
 pub use settings::RoomSettings;
 pub use time::Time;

@@ -21,6 +21,7 @@ use crate::{
     leave::leave,
     participant::{Channels, Negotiation, Participant, ParticipantKey},
     room::{DEPARTURE_TIMEOUT, Departed, EMPTY_TIMEOUT, Origin, Room, RoomKey, publish_codecs},
+    rulings::RoomRulings,
     shard::{Shard, frame},
 };
 
@@ -66,7 +67,7 @@ impl Shard {
         }
     }
 
-    fn join_fresh(&mut self, now: Time, join: Join, out: &mut Out) -> Result<(), Refusal> {
+    fn join_fresh(&mut self, now: Time, mut join: Join, out: &mut Out) -> Result<(), Refusal> {
         check_join(&join.claims, &join.request)?;
         if self.participants.len() >= self.config.participants_max {
             let about = About::Shard;
@@ -86,6 +87,7 @@ impl Shard {
         if news {
             self.tell_opened(room, out);
         }
+        self.inherit(room, &mut join, out)?;
         self.check_space(room, &join)?;
         let (session, tracks) = (join.session, join.request.add_track_requests.clone());
         let key = self.admit(now, room, join);
@@ -141,6 +143,7 @@ impl Shard {
             origin: Origin::Joined,
             members: std::collections::BTreeMap::new(),
             successors: std::collections::BTreeMap::new(),
+            rulings: RoomRulings::default(),
             idle_since: Some(now),
             used: false,
             replay: Replay::default(),
@@ -387,7 +390,7 @@ pub(crate) fn attribute_bytes(attributes: &std::collections::HashMap<String, Str
 }
 
 /// The token's grants as LiveKit's permission message.
-fn permission(claims: &Claims) -> proto::ParticipantPermission {
+pub(crate) fn permission(claims: &Claims) -> proto::ParticipantPermission {
     let grant = &claims.video;
     let sources = grant.can_publish_sources.iter().filter_map(|source| {
         proto::TrackSource::from_str_name(&source.to_ascii_uppercase()).map(i32::from)
