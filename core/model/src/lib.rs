@@ -5,6 +5,7 @@ mod jitter;
 mod limits;
 mod ruling;
 mod settings;
+mod stays;
 mod time;
 
 pub use ids::{
@@ -15,4 +16,5 @@ pub use jitter::Jitter;
 pub use limits::*;
 pub use ruling::{NotAVersion, RULING_BYTES_MAX, RULINGS_MAX, Ruling, RulingVersion, Rulings};
 pub use settings::RoomSettings;
+pub use stays::{AWAY_KEPT, Stays};
 pub use time::Time;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use outlast_livekit as proto;
 use outlast_model::{
     ATTRIBUTES_BYTES_MAX, Generation, METADATA_BYTES_MAX, NAME_CHARS_MAX, ParticipantSid, RoomName,
-    RoomSid, SessionId, Time,
+    RoomSid, SessionId, Stays, Time,
 };
 use outlast_token::Claims;
 use proto::{
@@ -21,7 +21,6 @@ use crate::{
     leave::leave,
     participant::{Channels, Negotiation, Participant, ParticipantKey},
     room::{DEPARTURE_TIMEOUT, Departed, EMPTY_TIMEOUT, Origin, Room, RoomKey, publish_codecs},
-    rulings::RoomRulings,
     shard::{Shard, frame},
 };
 
@@ -143,7 +142,7 @@ impl Shard {
             origin: Origin::Joined,
             members: std::collections::BTreeMap::new(),
             successors: std::collections::BTreeMap::new(),
-            rulings: RoomRulings::default(),
+            stays: Stays::default(),
             idle_since: Some(now),
             used: false,
             replay: Replay::default(),

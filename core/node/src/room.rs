@@ -6,10 +6,10 @@ use std::{
 };
 
 use outlast_livekit as proto;
-use outlast_model::{Generation, Identity, RoomName, RoomSettings, RoomSid, Time};
+use outlast_model::{Generation, Identity, RoomName, RoomSettings, RoomSid, Stays, Time};
 use slotmap::new_key_type;
 
-use crate::{data::Replay, participant::ParticipantKey, rulings::RoomRulings};
+use crate::{data::Replay, participant::ParticipantKey};
 
 new_key_type! {
     /// A room of this shard.
@@ -41,7 +41,7 @@ pub(crate) struct Room {
     pub(crate) members: BTreeMap<Identity, ParticipantKey>,
     /// Newer sessions of members, which wait for their place; one an identity.
     pub(crate) successors: BTreeMap<Identity, ParticipantKey>,
-    pub(crate) rulings: RoomRulings,
+    pub(crate) stays: Stays,
     /// Since when nobody who keeps the room alive is in it.
     pub(crate) idle_since: Option<Time>,
     /// Somebody who keeps it alive has been in it.

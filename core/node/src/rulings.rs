@@ -1,10 +1,7 @@
-//! Rulings: what the server API has last said of somebody's permission. One holds for the stay of its identity, whatever token
-//! that joins with and wherever the room goes; a stay is over when its client leaves, is removed, or does not come back.
-
-use std::{collections::BTreeMap, time::Duration};
+//! Rulings: what the server API has last said of somebody's permission, and who is given which rights because of that.
 
 use outlast_livekit::{self as proto, Message as _};
-use outlast_model::{Generation, Identity, Ruling, RulingVersion, Rulings, Time};
+use outlast_model::{Identity, Ruling, RulingVersion, Time};
 use outlast_token::{Claims, VideoGrant};
 
 use crate::{
@@ -13,52 +10,6 @@ use crate::{
     room::RoomKey,
     shard::Shard,
 };
-
-/// How long a ruling waits for somebody who is away without having left: longer than any SDK tries to come back.
-const AWAY_KEPT: Duration = Duration::from_secs(60);
-
-/// What one room holds of them.
-#[derive(Debug, Default)]
-pub(crate) struct RoomRulings {
-    rulings: Rulings,
-    /// Of all that this room has heard of, in tokens too: a new one is above them.
-    highest: RulingVersion,
-    /// Since when nobody is here whom the ruling is about.
-    away: BTreeMap<Identity, Time>,
-}
-
-impl RoomRulings {
-    /// Whether one more can be made of `identity`.
-    pub(crate) fn takes(&self, identity: &Identity) -> bool {
-        self.rulings.takes(identity)
-    }
-
-    /// Makes one, under the room's `generation`.
-    fn make(
-        &mut self,
-        generation: Generation,
-        identity: &Identity,
-        permission: &proto::ParticipantPermission,
-    ) -> Ruling {
-        self.highest = self.highest.next(generation);
-        let ruling =
-            Ruling { version: self.highest, permission: permission.encode_to_vec().into() };
-        self.rulings.hear(generation, identity, Some(ruling.clone()));
-        ruling
-    }
-
-    /// The newest of what is held here, what the gateway has sent along, and what the token carries; `None` when nobody has
-    /// ever ruled.
-    fn newest(&mut self, claims: &Claims, sent: Option<Ruling>) -> Option<Ruling> {
-        let held = self.rulings.get(&claims.identity).cloned();
-        let version = claims.ruling;
-        let in_token = (version > RulingVersion::default())
-            .then(|| Ruling { version, permission: permission(claims).encode_to_vec().into() });
-        let newest = [in_token, sent, held].into_iter().flatten().max_by_key(|r| r.version)?;
-        self.highest = self.highest.max(newest.version);
-        Some(newest)
-    }
-}
 
 impl Shard {
     /// Gives somebody who joins the rights of the newest ruling instead of its token's, before anything else looks at them.
@@ -73,7 +24,12 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let Join { claims, request, ruling, .. } = join;
         let room = &mut self.rooms[key];
-        let Some(ruling) = room.rulings.newest(claims, ruling.take()) else { return Ok(()) };
+        let (generation, identity) = (room.generation, claims.identity.clone());
+        let version = claims.ruling;
+        let in_token = (version > RulingVersion::default())
+            .then(|| Ruling { version, permission: permission(claims).encode_to_vec().into() });
+        let newest = room.stays.inherit(generation, &identity, in_token, ruling.take());
+        let Some((ruling, news)) = newest else { return Ok(()) };
         let Ok(ruled) = proto::ParticipantPermission::decode(&*ruling.permission) else {
             return Err(Refusal::new(500, "what the server API has ruled cannot be read"));
         };
@@ -83,8 +39,7 @@ impl Shard {
             request.metadata.clear();
             request.participant_attributes.clear();
         }
-        let (generation, identity) = (room.generation, claims.identity.clone());
-        if room.rulings.rulings.hear(generation, &identity, Some(ruling.clone())) {
+        if news {
             let room = room.name.clone();
             out.told.push(Told::Ruled { room, identity, ruling: Some(ruling) });
         }
@@ -103,7 +58,8 @@ impl Shard {
         let mut grant = VideoGrant::default();
         set_grant(&mut grant, ruled);
         let ruled = permission(&Claims { video: grant, ..Claims::default() });
-        let ruling = room.rulings.make(room.generation, identity, &ruled);
+        let bytes = ruled.encode_to_vec().into();
+        let ruling = room.stays.rule(room.generation, identity, bytes);
         let version = ruling.version;
         let (name, identity) = (room.name.clone(), identity.clone());
         // A newer session that waits for its place takes it with these rights.
@@ -124,8 +80,7 @@ impl Shard {
         if room.has(identity) {
             return;
         }
-        room.rulings.away.remove(identity);
-        if room.rulings.rulings.hear(room.generation, identity, None) {
+        if room.stays.end(room.generation, identity) {
             let (room, identity) = (room.name.clone(), identity.clone());
             out.told.push(Told::Ruled { room, identity, ruling: None });
         }
@@ -134,14 +89,11 @@ impl Shard {
     /// Ends the stays of those who have been away for too long.
     pub(crate) fn end_stays(&mut self, now: Time, key: RoomKey, out: &mut Out) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        let ruled = room.rulings.rulings.iter().map(|(identity, _)| identity);
-        let away: Vec<_> = ruled.filter(|identity| !room.has(identity)).cloned().collect();
-        room.rulings.away.retain(|identity, _| away.contains(identity));
-        for identity in away {
-            let since = *self.rooms[key].rulings.away.entry(identity.clone()).or_insert(now);
-            if now.since(since) >= AWAY_KEPT {
-                self.end_stay(key, &identity, out);
-            }
+        let mut stays = std::mem::take(&mut room.stays);
+        let overdue = stays.overdue(now, |identity| room.has(identity));
+        room.stays = stays;
+        for identity in overdue {
+            self.end_stay(key, &identity, out);
         }
     }
 }

@@ -251,7 +251,7 @@ fn everything() -> Claims {
         room_config: Some(serde_json::json!({"maxParticipants": 3})),
         sha256: "d".into(),
         refreshed: false,
-        ruling: "3.7".parse().unwrap(),
+        ruling: "3.7".parse().expect("a version"),
     }
 }
 
