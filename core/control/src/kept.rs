@@ -1,4 +1,5 @@
-//! Settings of rooms, kept for the case that a room's home dies: whoever takes the room next is given them.
+//! What is kept of rooms for the case that a room's home dies: what it is set to, and its rulings. Whoever takes the room next
+//! is given them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,16 +7,16 @@ use std::{
     time::Duration,
 };
 
-use outlast_model::{Generation, NodeId, RoomName, RoomSettings, Time};
+use outlast_model::{Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Rulings, Time};
 
 use crate::{ENDED_KEPT, Home};
 
-/// Most rooms whose settings are kept.
-pub const SETTINGS_MAX: usize = 200_000;
-/// Most bytes of metadata in all of them.
-pub const SETTINGS_BYTES_MAX: usize = 256 << 20;
-/// How long settings outlive a room that a healthy node has closed. It may have been moved by somebody whose news have not
-/// come yet; longer, and the next room of that name would start with the settings of the last.
+/// Most rooms of which something is kept.
+pub const KEPT_ROOMS_MAX: usize = 200_000;
+/// Most bytes of metadata and rulings of all of them.
+pub const KEPT_BYTES_MAX: usize = 256 << 20;
+/// How long that outlives a room that a healthy node has closed. It may have been moved by somebody whose news have not come
+/// yet; longer, and the next room of that name would start with what was said of the last.
 pub const CLOSED_KEPT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
@@ -25,33 +26,52 @@ struct Setting {
     generation: Generation,
     /// The node that has said so; `None` once it has named the room without.
     by: Option<NodeId>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Room {
+    setting: Option<Setting>,
+    rulings: Rulings,
     /// `None` while the room has a home.
     until: Option<Time>,
 }
 
-/// Settings by room.
+impl Room {
+    fn bytes(&self) -> usize {
+        let metadata = self.setting.as_ref().map_or(0, |setting| setting.settings.metadata.len());
+        metadata + self.rulings.bytes()
+    }
+}
+
+/// What is kept, by room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
-    rooms: BTreeMap<RoomName, Setting>,
+    rooms: BTreeMap<RoomName, Room>,
     /// Those without a home, by the time at which they are forgotten.
     due: BTreeSet<(Time, RoomName)>,
     bytes: usize,
 }
 
 impl Kept {
-    pub(crate) fn get(&self, room: &RoomName) -> Option<&Arc<RoomSettings>> {
-        self.rooms.get(room).map(|setting| &setting.settings)
+    pub(crate) fn settings(&self, room: &RoomName) -> Option<&Arc<RoomSettings>> {
+        self.rooms.get(room)?.setting.as_ref().map(|setting| &setting.settings)
     }
 
-    /// Whether what is kept of `room` is what `node` has said.
+    /// Whether what `room` is set to is what `node` has said.
     pub(crate) fn is_by(&self, room: &RoomName, node: &NodeId) -> bool {
-        self.rooms.get(room).is_some_and(|setting| setting.by.as_ref() == Some(node))
+        let setting = self.rooms.get(room).and_then(|room| room.setting.as_ref());
+        setting.is_some_and(|setting| setting.by.as_ref() == Some(node))
+    }
+
+    pub(crate) fn ruling(&self, room: &RoomName, identity: &Identity) -> Option<&Ruling> {
+        self.rooms.get(room)?.rulings.get(identity)
     }
 
     /// `node` has the room, and has said nothing of what it is set to: it has begun anew. Returns whether something is
     /// kept that it does not know.
     pub(crate) fn disclaim(&mut self, room: &RoomName, node: &NodeId) -> bool {
-        let Some(setting) = self.rooms.get_mut(room) else { return false };
+        let setting = self.rooms.get_mut(room).and_then(|room| room.setting.as_mut());
+        let Some(setting) = setting else { return false };
         setting.by.take_if(|by| by == node);
         true
     }
@@ -66,48 +86,103 @@ impl Kept {
         settings: Arc<RoomSettings>,
         homed: bool,
     ) -> bool {
-        if self.rooms.get(room).is_some_and(|before| before.generation > by.generation) {
+        let before = self.rooms.get(room).and_then(|room| room.setting.as_ref());
+        if before.is_some_and(|before| before.generation > by.generation) {
             return false;
         }
-        self.forget(room);
-        let bytes = settings.metadata.len();
-        while self.rooms.len() >= SETTINGS_MAX || self.bytes + bytes > SETTINGS_BYTES_MAX {
-            let Some((_, oldest)) = self.due.first().cloned() else { return false };
+        let more = settings.metadata.len();
+        let (generation, by) = (by.generation, Some(by.node.clone()));
+        let setting = Setting { settings, generation, by };
+        self.change(now, room, more, homed, |room| room.setting = Some(setting))
+    }
+
+    /// Keeps what a home of `room` says of `identity` under its `generation`, by the rules of [`Rulings::hear`], as long as
+    /// settings are kept. Returns whether it did: not when there are too many rooms and all have homes.
+    pub(crate) fn rule(
+        &mut self,
+        now: Time,
+        room: &RoomName,
+        generation: Generation,
+        (identity, ruling): (&Identity, Option<Ruling>),
+        homed: bool,
+    ) -> bool {
+        if ruling.is_none() && !self.rooms.contains_key(room) {
+            return false;
+        }
+        let permission = ruling.as_ref().map_or(0, |ruling| ruling.permission.len());
+        let more = identity.as_str().len() + permission;
+        self.change(now, room, more, homed, |room| {
+            room.rulings.hear(generation, identity, ruling);
+        })
+    }
+
+    /// The home of `room` under `generation` has named all its rulings, `named`: see [`Rulings::retain`].
+    pub(crate) fn retain_rulings(
+        &mut self,
+        room: &RoomName,
+        generation: Generation,
+        named: impl Fn(&Identity) -> bool,
+    ) {
+        let Some(room) = self.rooms.get_mut(room) else { return };
+        self.bytes -= room.bytes();
+        room.rulings.retain(generation, named);
+        self.bytes += room.bytes();
+    }
+
+    /// Changes what is kept of `room`, by `more` bytes at most, if there is space for them.
+    fn change(
+        &mut self,
+        now: Time,
+        room: &RoomName,
+        more: usize,
+        homed: bool,
+        change: impl FnOnce(&mut Room),
+    ) -> bool {
+        // Nobody is to be pushed out by itself.
+        self.hold(room);
+        let new = usize::from(!self.rooms.contains_key(room));
+        let mut fits = true;
+        while self.rooms.len() + new > KEPT_ROOMS_MAX || self.bytes + more > KEPT_BYTES_MAX {
+            let Some((_, oldest)) = self.due.first().cloned() else {
+                fits = false;
+                break;
+            };
             self.forget(&oldest);
         }
-        self.bytes += bytes;
-        self.rooms.insert(
-            room.clone(),
-            Setting { settings, generation: by.generation, by: Some(by.node.clone()), until: None },
-        );
+        if fits {
+            let kept = self.rooms.entry(room.clone()).or_default();
+            self.bytes -= kept.bytes();
+            change(kept);
+            self.bytes += kept.bytes();
+        }
         if !homed {
             self.leave(now, room, ENDED_KEPT);
         }
-        true
+        fits
     }
 
     /// `room` has a home.
     pub(crate) fn hold(&mut self, room: &RoomName) {
-        let Some(setting) = self.rooms.get_mut(room) else { return };
-        if let Some(until) = setting.until.take() {
+        let Some(kept) = self.rooms.get_mut(room) else { return };
+        if let Some(until) = kept.until.take() {
             self.due.remove(&(until, room.clone()));
         }
     }
 
     /// `room` has no home any more.
     pub(crate) fn leave(&mut self, now: Time, room: &RoomName, kept: Duration) {
-        let Some(setting) = self.rooms.get_mut(room) else { return };
+        let Some(left) = self.rooms.get_mut(room) else { return };
         let until = now + kept;
-        if let Some(before) = setting.until.replace(until) {
+        if let Some(before) = left.until.replace(until) {
             self.due.remove(&(before, room.clone()));
         }
         self.due.insert((until, room.clone()));
     }
 
     pub(crate) fn forget(&mut self, room: &RoomName) {
-        let Some(setting) = self.rooms.remove(room) else { return };
-        self.bytes -= setting.settings.metadata.len();
-        if let Some(until) = setting.until {
+        let Some(forgotten) = self.rooms.remove(room) else { return };
+        self.bytes -= forgotten.bytes();
+        if let Some(until) = forgotten.until {
             self.due.remove(&(until, room.clone()));
         }
     }
@@ -128,6 +203,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use outlast_model::RulingVersion;
+
     use super::*;
 
     fn by(generation: u64) -> Home {
@@ -152,12 +229,12 @@ mod tests {
         kept.leave(second(10), &left, CLOSED_KEPT);
         assert_eq!(kept.wake_at(), Some(second(15)));
         kept.expire(second(15));
-        assert!(kept.get(&left).is_none() && kept.get(&homed).is_some());
+        assert!(kept.settings(&left).is_none() && kept.settings(&homed).is_some());
         assert_eq!((kept.bytes, kept.wake_at()), (3, None));
         kept.leave(second(20), &homed, ENDED_KEPT);
         kept.hold(&homed);
         kept.expire(second(10_000));
-        assert!(kept.get(&homed).is_some());
+        assert!(kept.settings(&homed).is_some());
     }
 
     #[test]
@@ -166,19 +243,44 @@ mod tests {
         assert!(kept.set(second(0), &room, &by(2), settings(1), true));
         assert!(!kept.set(second(0), &room, &by(1), settings(2), true));
         assert!(kept.set(second(0), &room, &by(2), settings(3), true));
-        assert_eq!(kept.get(&room).unwrap().metadata.len(), 3);
+        assert_eq!(kept.settings(&room).unwrap().metadata.len(), 3);
     }
 
     #[test]
     fn too_much_pushes_out_the_homeless_and_never_the_homed() {
         let mut kept = Kept::default();
-        let big = settings(SETTINGS_BYTES_MAX / 2);
+        let big = settings(KEPT_BYTES_MAX / 2);
         let mut set = |second_: u64, room: &str, homed: bool| {
             kept.set(second(second_), &room.into(), &by(1), big.clone(), homed)
         };
         assert!(set(0, "old", false) && set(1, "newer", false) && set(2, "homed", true));
         assert!(set(3, "also homed", true));
         assert!(!set(4, "one more", true));
-        assert_eq!((kept.rooms.len(), kept.bytes, kept.due.len()), (2, SETTINGS_BYTES_MAX, 0));
+        assert_eq!((kept.rooms.len(), kept.bytes, kept.due.len()), (2, KEPT_BYTES_MAX, 0));
+    }
+
+    #[test]
+    fn rulings_are_kept_with_the_settings_and_as_long() {
+        let (mut kept, room) = (Kept::default(), RoomName::from("r"));
+        let ruling = |count| {
+            let version = RulingVersion { generation: Generation(1), count };
+            Ruling { version, permission: [1, 2].into() }
+        };
+        let (ann, bob) = (Identity::from("ann"), Identity::from("bob"));
+        assert!(!kept.rule(second(0), &room, Generation(1), (&ann, None), true));
+        assert!(kept.rule(second(0), &room, Generation(1), (&ann, Some(ruling(1))), true));
+        assert!(kept.set(second(0), &room, &by(2), settings(4), true));
+        assert_eq!((kept.bytes, kept.ruling(&room, &ann)), (9, Some(&ruling(1))));
+        kept.rule(second(0), &room, Generation(2), (&bob, Some(ruling(2))), true);
+        kept.retain_rulings(&room, Generation(2), |_| false);
+        assert_eq!((kept.ruling(&room, &bob), kept.bytes), (None, 12), "its name is kept");
+        kept.leave(second(0), &room, CLOSED_KEPT);
+        // News of a home that is not known yet, or not any more.
+        kept.rule(second(1), &room, Generation(1), (&ann, Some(ruling(3))), false);
+        assert_eq!(kept.wake_at(), Some(second(601)));
+        kept.expire(second(600));
+        assert_eq!(kept.ruling(&room, &ann), Some(&ruling(3)));
+        kept.expire(second(601));
+        assert_eq!((kept.ruling(&room, &ann), kept.bytes, kept.rooms.len()), (None, 0, 0));
     }
 }

@@ -28,7 +28,7 @@ pub use health::{
     UNREACHABLE_DOWN_AFTER, Watch,
 };
 pub use homes::{Home, PLANNED_KEPT, PLANNED_MAX};
-pub use kept::{CLOSED_KEPT, SETTINGS_BYTES_MAX, SETTINGS_MAX};
+pub use kept::{CLOSED_KEPT, KEPT_BYTES_MAX, KEPT_ROOMS_MAX};
 pub use node::{GRANT_PERMILLE, JOINS_PER_SECOND_UNSAID, NodeFacts, NodeView};
 pub use outcomes::{Ejection, OUTCOMES_KEPT, OUTCOMES_SPAN, Outcomes, REACH_MAX, WAITING_MAX};
 pub use outlooks::{GATEWAYS_MAX, GatewayFacts, OUTLOOK_FRESH, Outlooks, Seen};

@@ -1,12 +1,14 @@
 //! What one gateway knows: the configured nodes with their health, the rooms that nodes say they host, the homes that it
-//! has claimed for rooms itself, and what rooms are set to.
+//! has claimed for rooms itself, what rooms are set to, and their rulings.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use outlast_model::{Generation, NodeId, RegionName, RoomName, RoomSettings, Time};
+use outlast_model::{
+    Generation, Identity, NodeId, RegionName, RoomName, RoomSettings, Ruling, Time,
+};
 
 use crate::{
     CLOSED_KEPT, ENDED_KEPT, Health, Home, Placement,
@@ -228,7 +230,7 @@ impl View {
     /// What `room` is set to, while it has a home, and for [`ENDED_KEPT`](crate::ENDED_KEPT) after that was lost or given
     /// away ([`CLOSED_KEPT`](crate::CLOSED_KEPT) after a healthy home has closed it).
     pub fn settings(&self, room: &RoomName) -> Option<&Arc<RoomSettings>> {
-        self.kept.get(room)
+        self.kept.settings(room)
     }
 
     /// What whoever sends somebody to `placement` is to tell its node of the room's settings: nothing to a home that has
@@ -239,11 +241,12 @@ impl View {
         placement: &Placement,
     ) -> Option<&Arc<RoomSettings>> {
         let knows = placement.home && self.kept.is_by(room, &placement.node);
-        self.kept.get(room).filter(|_| !knows)
+        self.kept.settings(room).filter(|_| !knows)
     }
 
-    /// `room` is set to this, as its home `by` says; to nothing that it would say if it knew no better. Returns whether that is kept: not when a later generation has spoken,
-    /// nor beyond [`SETTINGS_MAX`](crate::SETTINGS_MAX) and [`SETTINGS_BYTES_MAX`](crate::SETTINGS_BYTES_MAX).
+    /// `room` is set to this, as its home `by` says; to nothing that it would say if it knew no better. Returns whether that
+    /// is kept: not when a later generation has spoken, nor beyond [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX) and
+    /// [`KEPT_BYTES_MAX`](crate::KEPT_BYTES_MAX).
     pub fn set_settings(
         &mut self,
         now: Time,
@@ -256,20 +259,50 @@ impl View {
         self.kept.set(now, room, by, settings, homed)
     }
 
-    /// The next room of this name starts with no settings: somebody has deleted this one.
-    pub fn forget_settings(&mut self, room: &RoomName) {
+    /// What the server API has last said of `identity` in `room`: for whoever joins there, wherever the room is by then. Kept
+    /// as long as the room's settings.
+    pub fn ruling(&self, room: &RoomName, identity: &Identity) -> Option<&Ruling> {
+        self.kept.ruling(room, identity)
+    }
+
+    /// A home of `room` says under its `generation` which ruling counts for `identity`; `None` when its stay is over. Returns
+    /// whether there was space: see [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX).
+    pub fn rule(
+        &mut self,
+        now: Time,
+        room: &RoomName,
+        generation: Generation,
+        (identity, ruling): (&Identity, Option<Ruling>),
+    ) -> bool {
+        let homed = self.home(room).is_some();
+        self.kept.rule(now, room, generation, (identity, ruling), homed)
+    }
+
+    /// `node` has named every ruling of `room`, `named`: what it alone has said of others is over.
+    pub fn retain_rulings(
+        &mut self,
+        node: &NodeId,
+        room: &RoomName,
+        named: impl Fn(&Identity) -> bool,
+    ) {
+        let Some(generation) = self.homes.at(room, node) else { return };
+        self.kept.retain_rulings(room, generation, named);
+    }
+
+    /// The next room of this name starts with no settings and no rulings: somebody has deleted this one.
+    pub fn forget_kept(&mut self, room: &RoomName) {
         self.kept.forget(room);
     }
 
     /// When [`View::expire`] next has something to do.
     pub fn wake_at(&self) -> Option<Time> {
         match (self.homes.wake_at(), self.kept.wake_at()) {
-            (Some(plan), Some(settings)) => Some(plan.min(settings)),
-            (plan, settings) => plan.or(settings),
+            (Some(plan), Some(kept)) => Some(plan.min(kept)),
+            (plan, kept) => plan.or(kept),
         }
     }
 
-    /// Forgets plans and settings whose time is over.
+    /// Forgets plans, settings and rulings whose time is over.
     pub fn expire(&mut self, now: Time) {
         self.homes.expire(now);
         self.kept.expire(now);
@@ -443,7 +476,7 @@ mod tests {
         view.expire(NOW + CLOSED_KEPT);
         assert_eq!((max(&view), view.wake_at()), (None, None));
         assert!(view.set_settings(NOW, &room, &by(4), settings(1)));
-        view.forget_settings(&room);
+        view.forget_kept(&room);
         assert_eq!(max(&view), None);
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use outlast_control::{PlaceError, Placement, place};
-use outlast_model::{Generation, NodeId, RoomName, Time};
+use outlast_model::{Generation, Identity, NodeId, RoomName, Time};
 
 use crate::{AskId, Goal, NodeRefusal, Output, Role, Unplaced, claims::Claimed};
 
@@ -30,6 +30,7 @@ const RETRY_AFTER_JITTER: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 struct Ask {
     room: RoomName,
+    client: Identity,
     goal: Goal,
     tried: Vec<NodeId>,
     refusals: u32,
@@ -71,10 +72,11 @@ impl Asks {
         self.asks.get(&id).map_or(&[], |ask| &ask.tried)
     }
 
-    fn insert(&mut self, now: Time, id: AskId, room: RoomName, goal: Goal) {
+    fn insert(&mut self, now: Time, id: AskId, (room, client): (RoomName, Identity), goal: Goal) {
         self.by_room.insert((room.clone(), id));
         let state = State::Looking(now);
-        self.asks.insert(id, Ask { room, goal, tried: Vec::new(), refusals: 0, state });
+        let ask = Ask { room, client, goal, tried: Vec::new(), refusals: 0, state };
+        self.asks.insert(id, ask);
         self.looking.insert((now, id));
         self.order.push_back((now + REACH_MAX, id));
     }
@@ -122,7 +124,7 @@ impl Role {
         &mut self,
         now: Time,
         id: AskId,
-        room: RoomName,
+        (room, client): (RoomName, Identity),
         goal: Goal,
         out: &mut Vec<Output>,
     ) {
@@ -130,7 +132,7 @@ impl Role {
             self.say_unplaced(id, Unplaced::Shed, out);
             return;
         }
-        self.asks.insert(now, id, room, goal);
+        self.asks.insert(now, id, (room, client), goal);
         self.look(now, id, out);
     }
 
@@ -175,13 +177,16 @@ impl Role {
         let Some(ask) = self.asks.asks.get(&id) else { return };
         let draining = self.view.node(&placement.node).is_some_and(|node| node.draining);
         let settings = self.view.settings_for(&ask.room, &placement).cloned();
+        // Whoever resumes is still there, with all that it may do.
+        let joins = ask.goal == Goal::Join;
+        let ruling = joins.then(|| self.view.ruling(&ask.room, &ask.client).cloned()).flatten();
         let Placement { node, generation, home } = placement.clone();
         let same = State::Going { node, generation, home };
         if ask.state == same {
             return;
         }
         self.asks.set(id, same);
-        out.push(Output::Go { ask: id, placement, nowhere_else: draining, settings });
+        out.push(Output::Go { ask: id, placement, nowhere_else: draining, settings, ruling });
     }
 
     pub(crate) fn refused(

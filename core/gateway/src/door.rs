@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use outlast_control::{Change, GatewayFacts, NodeFacts, Placement, RegionHealth, Spread, View};
 use outlast_directory::{CallId, Reply, Request, RoomKeyer};
 use outlast_model::{
-    Epoch, GatewayId, Generation, Identity, NodeId, RegionName, RoomName, RoomSettings, SessionId,
+    Epoch, GatewayId, Generation, Identity, NodeId, RegionName, RoomName, RoomSettings, Ruling,
+    SessionId,
 };
 use outlast_wire::{Beat, Echo, Outlook, RoomFrame, Steer};
 
@@ -198,7 +199,7 @@ pub enum Input {
         /// What it says.
         reply: Reply,
     },
-    /// Somebody has deleted the room: its next life starts without its settings.
+    /// Somebody has deleted the room: its next life starts without its settings and rulings.
     Deleted {
         /// Which room.
         room: RoomName,
@@ -247,6 +248,8 @@ pub enum Output {
         nowhere_else: bool,
         /// What the room is set to, when the node has to be told first: a new home, or one that has said nothing of it.
         settings: Option<Arc<RoomSettings>>,
+        /// What the server API has last said of the client's permission; for a join.
+        ruling: Option<Ruling>,
     },
     /// Nobody is asked any more.
     Unplaced {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use outlast_control::{Change, Ejection, Health, Home, Link, RegionChange, Seen, Watch};
-use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, NodeId, RoomName, Time};
+use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, Identity, NodeId, RoomName, Time};
 use outlast_wire::{Beat, Echo, Echoed, Outlook, RoomFrame};
 
 use crate::{Output, Role, StreamEvent, Why, breaks::Breaks};
@@ -36,6 +36,7 @@ pub(crate) enum Stream {
     Naming {
         since: Time,
         named: BTreeSet<RoomName>,
+        ruled: BTreeSet<(RoomName, Identity)>,
     },
     Synced {
         since: Time,
@@ -144,7 +145,8 @@ impl Role {
         let Some(state) = self.nodes.get_mut(node) else { return };
         match event {
             StreamEvent::Connected => {
-                state.stream = Stream::Naming { since: now, named: BTreeSet::new() };
+                let (named, ruled) = Default::default();
+                state.stream = Stream::Naming { since: now, named, ruled };
                 state.named_since.clear();
             }
             StreamEvent::Lost => {
@@ -171,10 +173,20 @@ impl Role {
                 self.view.closed(now, node, &room, generation, lost);
                 self.claims.note(&room);
             }
+            StreamEvent::Frame(RoomFrame::Ruled { room, generation, identity, ruling }) => {
+                if let Stream::Naming { ruled, .. } = &mut state.stream {
+                    ruled.insert((room.clone(), identity.clone()));
+                }
+                self.view.rule(now, &room, generation, (&identity, ruling));
+            }
             StreamEvent::Frame(RoomFrame::Synced) => {
-                if let Stream::Naming { since, named } = &mut state.stream {
-                    let (since, named) = (*since, std::mem::take(named));
-                    state.stream = Stream::Synced { since };
+                if let Stream::Naming { since, named, ruled } = &mut state.stream {
+                    let (named, ruled) = (std::mem::take(named), std::mem::take(ruled));
+                    state.stream = Stream::Synced { since: *since };
+                    for room in &named {
+                        let said = |who: &Identity| ruled.contains(&(room.clone(), who.clone()));
+                        self.view.retain_rulings(node, room, said);
+                    }
                     self.forget_rooms(now, node, &named);
                 }
             }

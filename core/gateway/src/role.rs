@@ -167,7 +167,9 @@ impl Role {
                 news = false;
             }
             Input::Stream { node, event } => self.stream(now, &node, event, out),
-            Input::Ask { ask, room, client: _, goal } => self.ask(now, ask, room, goal, out),
+            Input::Ask { ask, room, client, goal } => {
+                self.ask(now, ask, (room, client), goal, out);
+            }
             Input::Refused { ask, why } => self.refused(now, ask, why, out),
             Input::Unreached { ask, connection_refused } => {
                 if let Some((_, node, _)) = self.going(ask).filter(|_| connection_refused) {
@@ -187,7 +189,7 @@ impl Role {
             Input::Closed { session } => self.closed(session),
             Input::ConnectionRefused { node } => self.connection_refused(now, &node, out),
             Input::Directory { call, reply } => self.directory(now, call, reply, out),
-            Input::Deleted { room } => self.view.forget_settings(&room),
+            Input::Deleted { room } => self.view.forget_kept(&room),
             Input::Wake => {}
             Input::Drain => {
                 self.draining = true;

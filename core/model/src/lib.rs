@@ -3,7 +3,9 @@
 mod ids;
 mod jitter;
 mod limits;
+mod ruling;
 mod settings;
+mod stays;
 mod time;
 
 pub use ids::{
@@ -12,5 +14,7 @@ pub use ids::{
 };
 pub use jitter::Jitter;
 pub use limits::*;
+pub use ruling::{NotAVersion, RULING_BYTES_MAX, RULINGS_MAX, Ruling, RulingVersion, Rulings};
 pub use settings::RoomSettings;
+pub use stays::{AWAY_KEPT, Stays};
 pub use time::Time;

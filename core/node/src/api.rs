@@ -1,7 +1,7 @@
 //! The server API (`livekit.RoomService`) for rooms of this shard. Grants have been checked at the gateway.
 
 use outlast_livekit::{self as proto, Message as _};
-use outlast_model::{Generation, METADATA_BYTES_MAX, NAME_CHARS_MAX, RoomName, Time};
+use outlast_model::{Generation, METADATA_BYTES_MAX, NAME_CHARS_MAX, RULINGS_MAX, RoomName, Time};
 use proto::{
     DisconnectReason, leave_request::Action, request_response::Reason, signal_response::Message,
 };
@@ -55,13 +55,15 @@ impl Shard {
             }
             ApiRequest::RemoveParticipant(request) => {
                 let key = self.member(&request.room, &request.identity)?;
-                let successors = &self.rooms[self.participants[key].room].successors;
-                let waiting = successors.get(&self.participants[key].identity).copied();
+                let participant = &self.participants[key];
+                let (room, identity) = (participant.room, participant.identity.clone());
+                let waiting = self.rooms[room].successors.get(&identity).copied();
                 let reason = DisconnectReason::ParticipantRemoved;
                 for key in waiting.into_iter().chain([key]) {
                     self.tell_leave(key, Action::Disconnect, reason, out);
                     self.remove(key, reason, out);
                 }
+                self.end_stay(room, &identity, out);
                 Ok(proto::RemoveParticipantResponse {}.encode_to_vec())
             }
             ApiRequest::MutePublishedTrack(request) => self.mute_published(&request, out),
@@ -177,19 +179,25 @@ impl Shard {
         out: &mut Out,
     ) -> Answer {
         let key = self.member(&request.room, &request.identity)?;
+        let participant = &self.participants[key];
+        let (room, identity) = (participant.room, participant.identity.clone());
+        if request.permission.is_some() && !self.rooms[room].stays.rulings().takes(&identity) {
+            let most = format!("permissions of {RULINGS_MAX} people of this room are changed");
+            return fail("resource_exhausted", most);
+        }
         let set = self.set_metadata(key, &request.name, &request.metadata, &request.attributes);
         if set != Reason::Ok {
             return fail("invalid_argument", "name, metadata or attributes are over their limits");
         }
         if let Some(permission) = request.permission {
-            self.set_permission(key, permission, out);
+            self.rule(room, &identity, &permission, out);
         }
         self.announce(key, Reach::All, out);
         Ok(self.participants[key].info(self.config.region.as_str()).encode_to_vec())
     }
 
     /// Replaces all permissions; rights that were lost end what they allowed, at once.
-    fn set_permission(
+    pub(crate) fn set_permission(
         &mut self,
         key: ParticipantKey,
         permission: proto::ParticipantPermission,
@@ -208,21 +216,9 @@ impl Shard {
             .collect();
         let subscribed: Vec<_> = participant.subscriptions.keys().cloned().collect();
         let can_subscribe = permission.can_subscribe;
-        // What refreshed tokens say must not be wider than what an operator has left.
-        let grant = &mut participant.claims.video;
-        grant.can_publish = Some(permission.can_publish);
-        grant.can_publish_data = Some(permission.can_publish_data);
-        grant.can_subscribe = Some(can_subscribe);
-        grant.can_update_own_metadata = Some(permission.can_update_metadata);
-        grant.hidden = permission.hidden;
-        grant.can_publish_sources = permission
-            .can_publish_sources
-            .iter()
-            .filter_map(|source| proto::TrackSource::try_from(*source).ok())
-            .map(|source| source.as_str_name().to_ascii_lowercase())
-            .collect();
         participant.permission = permission;
         participant.refresh_at = self.clock;
+        self.refresh_token(self.clock, key, out);
         for sid in lost {
             self.unpublish(key, &sid, out);
             let told = proto::TrackUnpublishedResponse { track_sid: sid.to_string() };
@@ -234,6 +230,7 @@ impl Shard {
             for sid in subscribed {
                 self.unsubscribe(key, &sid);
             }
+            self.participants[key].data_subscriptions.clear();
         }
     }
 }

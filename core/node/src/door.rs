@@ -7,7 +7,9 @@ use std::{
 
 use outlast_livekit as proto;
 use outlast_media::Batch;
-use outlast_model::{Epoch, Generation, NodeId, RegionName, RoomName, RoomSettings, SessionId};
+use outlast_model::{
+    Epoch, Generation, Identity, NodeId, RegionName, RoomName, RoomSettings, Ruling, SessionId,
+};
 use outlast_token::{ApiKeys, Claims};
 
 use crate::join::Refusal;
@@ -109,6 +111,8 @@ pub struct Join {
     pub request: proto::JoinRequest,
     /// Under which the gateway believes the room to live here.
     pub generation: Generation,
+    /// What the gateway has last heard that the server API said of the client's permission.
+    pub ruling: Option<Ruling>,
     /// Where the client comes from, as the gateway saw it.
     pub client_ip: Option<IpAddr>,
     /// The client's `User-Agent`, empty when it sent none.
@@ -210,6 +214,15 @@ pub enum Told {
         generation: Generation,
         /// What it is set to, once the server API has made or changed it. Others have the settings that any node gives.
         settings: Option<RoomSettings>,
+    },
+    /// Another ruling counts in a room that lives here, or none any more.
+    Ruled {
+        /// Which room.
+        room: RoomName,
+        /// Of whom.
+        identity: Identity,
+        /// What the server API has last said; `None` when the stay that it was for is over.
+        ruling: Option<Ruling>,
     },
     /// A room has ended here.
     RoomClosed {

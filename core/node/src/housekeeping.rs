@@ -52,6 +52,7 @@ impl Shard {
                 let update = signal_response::Message::RoomUpdate(proto::RoomUpdate { room });
                 self.tell_room(key, &update, None, out);
             }
+            self.end_stays(now, key, out);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use outlast_livekit as proto;
 use outlast_model::{
     ATTRIBUTES_BYTES_MAX, Generation, METADATA_BYTES_MAX, NAME_CHARS_MAX, ParticipantSid, RoomName,
-    RoomSid, SessionId, Time,
+    RoomSid, SessionId, Stays, Time,
 };
 use outlast_token::Claims;
 use proto::{
@@ -66,7 +66,7 @@ impl Shard {
         }
     }
 
-    fn join_fresh(&mut self, now: Time, join: Join, out: &mut Out) -> Result<(), Refusal> {
+    fn join_fresh(&mut self, now: Time, mut join: Join, out: &mut Out) -> Result<(), Refusal> {
         check_join(&join.claims, &join.request)?;
         if self.participants.len() >= self.config.participants_max {
             let about = About::Shard;
@@ -86,6 +86,7 @@ impl Shard {
         if news {
             self.tell_opened(room, out);
         }
+        self.inherit(room, &mut join, out)?;
         self.check_space(room, &join)?;
         let (session, tracks) = (join.session, join.request.add_track_requests.clone());
         let key = self.admit(now, room, join);
@@ -141,6 +142,7 @@ impl Shard {
             origin: Origin::Joined,
             members: std::collections::BTreeMap::new(),
             successors: std::collections::BTreeMap::new(),
+            stays: Stays::default(),
             idle_since: Some(now),
             used: false,
             replay: Replay::default(),
@@ -387,7 +389,7 @@ pub(crate) fn attribute_bytes(attributes: &std::collections::HashMap<String, Str
 }
 
 /// The token's grants as LiveKit's permission message.
-fn permission(claims: &Claims) -> proto::ParticipantPermission {
+pub(crate) fn permission(claims: &Claims) -> proto::ParticipantPermission {
     let grant = &claims.video;
     let sources = grant.can_publish_sources.iter().filter_map(|source| {
         proto::TrackSource::from_str_name(&source.to_ascii_uppercase()).map(i32::from)

@@ -21,6 +21,7 @@ mod join;
 mod leave;
 mod negotiate;
 mod publish;
+mod rulings;
 mod signal;
 mod subscribe;
 mod succession;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use outlast_livekit as proto;
-use outlast_model::{Generation, Identity, RoomName, RoomSettings, RoomSid, Time};
+use outlast_model::{Generation, Identity, RoomName, RoomSettings, RoomSid, Stays, Time};
 use slotmap::new_key_type;
 
 use crate::{data::Replay, participant::ParticipantKey};
@@ -41,6 +41,7 @@ pub(crate) struct Room {
     pub(crate) members: BTreeMap<Identity, ParticipantKey>,
     /// Newer sessions of members, which wait for their place; one an identity.
     pub(crate) successors: BTreeMap<Identity, ParticipantKey>,
+    pub(crate) stays: Stays,
     /// Since when nobody who keeps the room alive is in it.
     pub(crate) idle_since: Option<Time>,
     /// Somebody who keeps it alive has been in it.
@@ -97,6 +98,11 @@ impl Room {
     /// All sessions: of members, and those that wait for a place.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = ParticipantKey> {
         self.members.values().chain(self.successors.values()).copied()
+    }
+
+    /// Whether a session of `identity` is here, in its place or waiting for it.
+    pub(crate) fn has(&self, identity: &Identity) -> bool {
+        self.members.contains_key(identity) || self.successors.contains_key(identity)
     }
 
     /// What must follow the room when it moves; `None` when every node would give it the same.

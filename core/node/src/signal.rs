@@ -51,7 +51,12 @@ impl Shard {
             Request::SubscriptionPermission(request) => {
                 self.subscription_permission(key, request, out);
             }
-            Request::Leave(_) => self.remove(key, DisconnectReason::ClientInitiated, out),
+            Request::Leave(_) => {
+                let participant = &self.participants[key];
+                let (room, identity) = (participant.room, participant.identity.clone());
+                self.remove(key, DisconnectReason::ClientInitiated, out);
+                self.end_stay(room, &identity, out);
+            }
             Request::Ping(_) => {
                 self.participants[key].nudge_at = None;
                 self.tell(key, Message::Pong(millis(self.unix(now))), out);

@@ -259,6 +259,7 @@ fn an_older_generation_is_refused_and_a_newer_one_adopted() {
             claims: claims("room", "bob"),
             request: proto::JoinRequest::default(),
             generation: Generation(generation),
+            ruling: None,
             client_ip: None,
             user_agent: String::new(),
         }))
@@ -317,6 +318,7 @@ fn hostile_joins_get_the_right_status() {
             claims,
             request,
             generation: Generation(1),
+            ruling: None,
             client_ip: None,
             user_agent: String::new(),
         })));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use outlast_model::{Epoch, GatewayId, Generation, NodeId, RoomName, RoomSettings, Time};
+use outlast_model::{
+    Epoch, GatewayId, Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Time,
+};
 use outlast_wire::{Beat, Echo, RoomFrame, Steer};
 
 use crate::{
@@ -111,6 +113,15 @@ pub enum Input {
         generation: Generation,
         /// What it is set to.
         settings: Option<RoomSettings>,
+    },
+    /// A shard holds another ruling of somebody in a room, or none any more.
+    Ruled {
+        /// In which room.
+        room: RoomName,
+        /// Of whom.
+        identity: Identity,
+        /// The one that counts now.
+        ruling: Option<Ruling>,
     },
     /// A shard holds a room no more.
     Closed {

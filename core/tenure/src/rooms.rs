@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use outlast_model::{Generation, NodeId, RoomName, RoomSettings, Time};
+use outlast_model::{Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Rulings, Time};
 use outlast_wire::{RoomFrame, Steer};
 
 use crate::ended::{End, Ended, Tombstone};
@@ -36,7 +36,7 @@ enum Life {
     /// Somebody was admitted to it, and no shard has opened it yet.
     Promised { at: Time },
     /// A shard holds it, for all it has heard under `held`.
-    Open { held: Generation, settings: Option<RoomSettings> },
+    Open { held: Generation, settings: Option<RoomSettings>, rulings: Rulings },
 }
 
 /// What a generation that somebody believes in is worth.
@@ -104,9 +104,11 @@ impl Rooms {
         matches!(room.life, Life::Open { .. }).then_some(room.generation)
     }
 
-    /// Every open room as a frame, by name.
+    /// Every open room as a frame, by name, and behind it its rulings.
     pub(crate) fn frames(&self) -> impl Iterator<Item = RoomFrame> {
-        self.rooms.iter().filter_map(|(name, room)| hosted(name, room))
+        self.rooms
+            .iter()
+            .flat_map(|(name, room)| hosted(name, room).into_iter().chain(ruled(name, room)))
     }
 
     /// One open room as a frame.
@@ -169,18 +171,34 @@ impl Rooms {
         if !open && let Some(lost) = self.lost(now, name, generation) {
             return lost;
         }
-        let life = Life::Open { held: generation, settings };
         let Some(room) = self.rooms.get_mut(name) else {
+            let life = Life::Open { held: generation, settings, rulings: Rulings::default() };
             self.rooms.insert(name.clone(), Room { generation, life });
             return Opening::News;
         };
-        let same = match (&room.life, &life) {
-            (Life::Open { settings: told, .. }, Life::Open { settings, .. }) => told == settings,
-            _ => false,
+        let (same, rulings) = match &mut room.life {
+            Life::Open { settings: told, rulings, .. } => {
+                (*told == settings, std::mem::take(rulings))
+            }
+            Life::Promised { .. } => (false, Rulings::default()),
         };
         let raised = generation > room.generation;
-        *room = Room { generation: room.generation.max(generation), life };
+        room.generation = room.generation.max(generation);
+        room.life = Life::Open { held: generation, settings, rulings };
         if same && !raised { Opening::Known } else { Opening::News }
+    }
+
+    /// A shard says which ruling counts for somebody in a room. Returns the generation to tell it under; `None` when the room
+    /// is not open, or nobody needs to be told.
+    pub(crate) fn ruled(
+        &mut self,
+        name: &RoomName,
+        identity: &Identity,
+        ruling: Option<Ruling>,
+    ) -> Option<Generation> {
+        let room = self.rooms.get_mut(name)?;
+        let Life::Open { rulings, .. } = &mut room.life else { return None };
+        rulings.hear(room.generation, identity, ruling).then_some(room.generation)
     }
 
     /// Why a room that a shard has just opened must not be here; `None` when it may.
@@ -258,6 +276,20 @@ fn hosted(name: &RoomName, room: &Room) -> Option<RoomFrame> {
     let Life::Open { settings, .. } = &room.life else { return None };
     let settings = settings.clone();
     Some(RoomFrame::Hosted { room: name.clone(), generation: room.generation, settings })
+}
+
+fn ruled(name: &RoomName, room: &Room) -> impl Iterator<Item = RoomFrame> {
+    let rulings = match &room.life {
+        Life::Open { rulings, .. } => Some(rulings),
+        Life::Promised { .. } => None,
+    };
+    let each = rulings.into_iter().flat_map(Rulings::iter);
+    each.map(|(identity, ruling)| RoomFrame::Ruled {
+        room: name.clone(),
+        generation: room.generation,
+        identity: identity.clone(),
+        ruling: Some(ruling.clone()),
+    })
 }
 
 #[cfg(test)]

@@ -95,6 +95,11 @@ impl Tenure {
             Input::Opened { room, generation, settings } => {
                 self.opened(now, room, generation, settings, out);
             }
+            Input::Ruled { room, identity, ruling } => {
+                if let Some(generation) = self.rooms.ruled(&room, &identity, ruling.clone()) {
+                    self.tell(&RoomFrame::Ruled { room, generation, identity, ruling }, out);
+                }
+            }
             Input::Closed { room, generation } => {
                 if let Some(generation) = self.rooms.closed(now, &room, generation) {
                     self.tell(&RoomFrame::Closed { room, generation, lost: false }, out);

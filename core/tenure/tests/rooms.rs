@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use outlast_model::{Epoch, Generation, RoomName, Time};
+use outlast_model::{Epoch, Generation, Identity, RoomName, Ruling, RulingVersion, Time};
 use outlast_tenure::{Admission, Goal, Input, Output, Tenure, TenureConfig, Why};
 use outlast_wire::{Echo, RoomFrame, Steer};
 use proptest::prelude::*;
@@ -41,6 +41,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         }),
         4 => (room(), generation())
             .prop_map(|(room, generation)| Input::Closed { room, generation }),
+        4 => (room(), any_ruling())
+            .prop_map(|(room, ruling)| Input::Ruled { room, identity: "ann".into(), ruling }),
         3 => steer.prop_map(Input::Steer),
         1 => (0..3_000_u64).prop_map(|ms| Input::Paused { pause: Duration::from_millis(ms) }),
         1 => Just(Input::Drain { pace_per_second: 3, deadline: Duration::from_secs(2) }),
@@ -49,10 +51,19 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
+fn any_ruling() -> impl Strategy<Value = Option<Ruling>> {
+    prop::option::weighted(0.8, (0..4_u64, 1..4_u32)).prop_map(|version| {
+        let (generation, count) = version?;
+        let version = RulingVersion { generation: Generation(generation), count };
+        Some(Ruling { version, permission: [1].into() })
+    })
+}
+
 /// What one gateway believes, from its room stream alone.
 #[derive(Default)]
 struct Heard {
     rooms: BTreeMap<RoomName, Generation>,
+    rulings: BTreeMap<RoomName, BTreeMap<Identity, Ruling>>,
     /// The highest generation under which a room was taken from this node.
     lost: BTreeMap<RoomName, Generation>,
 }
@@ -68,6 +79,17 @@ impl Heard {
             }
             RoomFrame::Closed { room, generation, .. } => {
                 prop_assert_eq!(self.rooms.remove(&room), Some(generation));
+                self.rulings.remove(&room);
+            }
+            RoomFrame::Ruled { room, generation, identity, ruling } => {
+                prop_assert_eq!(self.rooms.get(&room), Some(&generation));
+                let rulings = self.rulings.entry(room).or_default();
+                let before = match &ruling {
+                    Some(ruling) => rulings.insert(identity, ruling.clone()),
+                    None => rulings.remove(&identity),
+                };
+                prop_assert!(before != ruling, "no news");
+                prop_assert!(ruling.is_none() || before < ruling, "an older one wins");
             }
             RoomFrame::Synced => {}
         }
@@ -136,6 +158,17 @@ proptest! {
                 tenure.rooms().map(|(room, generation)| (room.clone(), generation)).collect();
             prop_assert_eq!(&held, &heard.rooms);
             prop_assert!(tenure.wake_at().is_none_or(|at| at > now));
+            // Whoever begins to follow now is told the same.
+            tenure.handle(now, Input::Follow { follower: 2 }, &mut out);
+            let mut late = Heard::default();
+            for output in out.drain(..) {
+                let Output::Frame { follower, frame } = output else { continue };
+                prop_assert_eq!(follower, 2);
+                late.frame(frame)?;
+            }
+            heard.rulings.retain(|_, rulings| !rulings.is_empty());
+            prop_assert_eq!((&late.rooms, &late.rulings), (&heard.rooms, &heard.rulings));
+            tenure.handle(now, Input::Unfollow { follower: 2 }, &mut out);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use outlast_model::{Identity, RoomName};
+use outlast_model::{Identity, RoomName, RulingVersion};
 
 /// The claims of one access token. Claim names on the wire are lowerCamel; unknown ones are ignored.
 #[derive(Clone, PartialEq)]
@@ -36,6 +36,9 @@ pub struct Claims {
     /// Made by [`ApiKeys::refresh`](crate::ApiKeys::refresh): its holder has been in the room before. Not a claim of
     /// LiveKit's.
     pub refreshed: bool,
+    /// The server API's last word on the grant that this token has taken up; zero when the grant is the application's own.
+    /// Not a claim of LiveKit's.
+    pub ruling: RulingVersion,
 }
 
 /// The `video` grant. A field that a token leaves out is `false`, empty or `None`; the methods apply LiveKit's
@@ -136,6 +139,7 @@ impl Default for Claims {
             room_config: None,
             sha256: String::new(),
             refreshed: false,
+            ruling: RulingVersion::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use outlast_model::RulingVersion;
 use serde::{
     Deserialize,
     de::{Deserializer, IgnoredAny, MapAccess, Visitor},
@@ -68,6 +69,7 @@ pub(crate) fn read(payload: &[u8]) -> Result<Claims, TokenError> {
         room_config: present(root.get("roomConfig")).cloned(),
         sha256: top.text("sha256")?,
         refreshed: top.flag("refreshed")?,
+        ruling: top.version("ruling")?,
     })
 }
 
@@ -150,6 +152,14 @@ impl Object<'_> {
         }
     }
 
+    fn version(&self, name: &'static str) -> Result<RulingVersion, TokenError> {
+        let text = self.text(name)?;
+        if text.is_empty() {
+            return Ok(RulingVersion::default());
+        }
+        text.parse().map_err(|_| TokenError::Claim(name))
+    }
+
     /// A NumericDate (RFC 7519 §2): seconds of Unix time, perhaps with a fraction, which is cut off.
     fn seconds(&self, name: &'static str) -> Result<Option<u64>, TokenError> {
         let Some(value) = self.get(name) else { return Ok(None) };
@@ -190,6 +200,9 @@ pub(crate) fn write(claims: &Claims, issuer: &str) -> Value {
     put_text(&mut top, "sha256", &claims.sha256);
     if claims.refreshed {
         top.insert("refreshed".into(), Value::Bool(true));
+    }
+    if claims.ruling != RulingVersion::default() {
+        top.insert("ruling".into(), claims.ruling.to_string().into());
     }
     top.insert("video".into(), write_video(&claims.video));
     Value::Object(top)

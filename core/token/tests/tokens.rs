@@ -213,6 +213,19 @@ fn identity_is_the_subject_or_else_the_token_id() {
     assert_eq!(identity(""), "");
 }
 
+#[test]
+fn a_ruling_is_a_version_or_the_token_is_refused() {
+    let verify = |text: &str| {
+        let token = signed(&format!(r#"{{"iss":"key","exp":1900000000,"ruling":{text}}}"#));
+        keys().verify(&token, now()).map(|claims| claims.ruling.to_string())
+    };
+    assert_eq!(verify(r#""18446744073709551615.2""#), Ok("18446744073709551615.2".to_owned()));
+    assert_eq!((verify("null"), verify(r#""""#)), (Ok("0.0".to_owned()), Ok("0.0".to_owned())));
+    for text in ["3", "3.1", r#""3""#, r#""x.1""#, "{}"] {
+        assert_eq!(verify(text), Err(TokenError::Claim("ruling")), "{text}");
+    }
+}
+
 fn everything() -> Claims {
     Claims {
         issuer: "other".into(),
@@ -238,6 +251,7 @@ fn everything() -> Claims {
         room_config: Some(serde_json::json!({"maxParticipants": 3})),
         sha256: "d".into(),
         refreshed: false,
+        ruling: "3.7".parse().expect("a version"),
     }
 }
 
@@ -253,6 +267,7 @@ fn minted_is_verified_and_refreshed_lives_long_enough() {
     assert_eq!(refreshed.not_before, Some(NOW + 20));
     assert_eq!(refreshed.issuer, "other");
     assert!(refreshed.refreshed);
+    assert_eq!(refreshed.ruling, claims.ruling);
 
     let long = Claims { expires_at: NOW + 7_200, ..claims };
     let refreshed = keys().verify(&keys().refresh(&long, later), later).unwrap();

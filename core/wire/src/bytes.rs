@@ -1,6 +1,6 @@
 //! Reading and writing fixed-width big-endian fields; every read is checked. Messages grow at their end.
 
-use outlast_model::{NAME_CHARS_MAX, RoomName};
+use outlast_model::NAME_CHARS_MAX;
 
 /// Why bytes are not one of our messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,20 +79,20 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(T::default()) } else { take(self) }
     }
 
-    /// A room's name, or an error when it has none or too long a one.
-    pub(crate) fn room(&mut self) -> Result<RoomName, DecodeError> {
+    /// The name of a room, or of somebody in it; an error when it is empty or too long.
+    pub(crate) fn name(&mut self, what: &'static str) -> Result<&'a str, DecodeError> {
         let length = usize::from(self.u16()?);
-        let name = self.text(length, "room name")?;
+        let name = self.text(length, what)?;
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
-            return Err(DecodeError::Field("room name"));
+            return Err(DecodeError::Field(what));
         }
-        Ok(RoomName::from(name))
+        Ok(name)
     }
 }
 
-/// Writes what [`Reader::room`] reads; a name that is too long makes a message that nobody decodes.
-pub(crate) fn put_room(room: &RoomName, out: &mut Vec<u8>) {
-    let length = u16::try_from(room.as_str().len()).unwrap_or(u16::MAX);
+/// Writes what [`Reader::name`] reads; one that is too long makes a message that nobody decodes.
+pub(crate) fn put_name(name: &str, out: &mut Vec<u8>) {
+    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(room.as_str().as_bytes());
+    out.extend_from_slice(name.as_bytes());
 }

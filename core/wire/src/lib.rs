@@ -8,12 +8,14 @@ mod beat;
 mod bytes;
 mod prescan;
 mod rooms;
+mod ruling;
 mod seal;
 
 pub use beat::{Beat, Echo, Echoed, Message, Outlook};
 pub use bytes::DecodeError;
 pub use prescan::{CLIENT_MESSAGE_LIMITS, ScanError, ScanLimits, within};
 pub use rooms::{ROOM_FRAME_BYTES_MAX, RoomFrame, STEER_BYTES_MAX, Steer};
+pub use ruling::{ruling_from_text, ruling_to_text};
 pub use seal::{
     DATAGRAM_BYTES_MAX, Datagram, OpenError, Opened, Opener, PROCESS_ID_BYTES_MAX, Process,
     ProcessRole, SECRET_BYTES_MIN, Sealer, Secret, SecretError,

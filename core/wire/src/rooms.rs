@@ -2,12 +2,14 @@
 //! It runs over mutual TLS, so frames carry no proof.
 
 use outlast_model::{
-    Generation, METADATA_BYTES_MAX, NAME_CHARS_MAX, NodeId, RoomName, RoomSettings,
+    Generation, Identity, METADATA_BYTES_MAX, NAME_CHARS_MAX, NodeId, RoomName, RoomSettings,
+    Ruling,
 };
 
 use crate::{
     PROCESS_ID_BYTES_MAX,
-    bytes::{DecodeError, Reader, put_room},
+    bytes::{DecodeError, Reader, put_name},
+    ruling::{put_ruling, take_ruling},
 };
 
 /// Version, kind, generation, and a name of four-byte characters behind its length.
@@ -42,7 +44,18 @@ pub enum RoomFrame {
         /// It is not over: the node has given it up, and it lives elsewhere, or will.
         lost: bool,
     },
-    /// Every room open when the stream began has been named; changes follow.
+    /// What the server API has last said of somebody's permission in `room` of `generation`.
+    Ruled {
+        /// Which room.
+        room: RoomName,
+        /// Its placement's fencing number.
+        generation: Generation,
+        /// Of whom.
+        identity: Identity,
+        /// The ruling that counts; `None` when the stay that it was for is over.
+        ruling: Option<Ruling>,
+    },
+    /// Every room open when the stream began has been named, with its rulings; changes follow.
     Synced,
 }
 
@@ -63,10 +76,11 @@ const HOSTED: u8 = 1;
 const CLOSED: u8 = 2;
 const SYNCED: u8 = 3;
 const STEER: u8 = 4;
+const RULED: u8 = 5;
 
 impl RoomFrame {
-    /// The frame's bytes. A room name over `NAME_CHARS_MAX` characters, or metadata over `METADATA_BYTES_MAX` bytes, makes
-    /// a frame that nobody decodes.
+    /// The frame's bytes. A name over `NAME_CHARS_MAX` characters, metadata over `METADATA_BYTES_MAX` bytes, or a permission
+    /// over `RULING_BYTES_MAX` bytes makes a frame that nobody decodes.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             RoomFrame::Hosted { room, generation, settings } => {
@@ -79,6 +93,12 @@ impl RoomFrame {
                 out.push(u8::from(*lost));
                 out
             }
+            RoomFrame::Ruled { room, generation, identity, ruling } => {
+                let mut out = head(RULED, room, *generation);
+                put_name(identity.as_str(), &mut out);
+                put_ruling(ruling.as_ref(), &mut out);
+                out
+            }
             RoomFrame::Synced => vec![VERSION, SYNCED],
         }
     }
@@ -86,7 +106,8 @@ impl RoomFrame {
     /// Reads one frame. What a later version has appended is passed over.
     ///
     /// # Errors
-    /// When `bytes` do not begin with a frame of this version.
+    /// When `bytes` do not begin with a frame of this version. [`DecodeError::Kind`] is a later version's frame, to be passed
+    /// over: the stream goes on.
     pub fn decode(bytes: &[u8]) -> Result<RoomFrame, DecodeError> {
         let (mut reader, kind) = open(bytes, ROOM_FRAME_BYTES_MAX)?;
         Ok(match kind {
@@ -98,6 +119,11 @@ impl RoomFrame {
                 let (room, generation) = place(&mut reader)?;
                 let lost = !reader.0.is_empty() && reader.flag("lost")?;
                 RoomFrame::Closed { room, generation, lost }
+            }
+            RULED => {
+                let (room, generation) = place(&mut reader)?;
+                let identity = Identity::from(reader.name("identity")?);
+                RoomFrame::Ruled { room, generation, identity, ruling: take_ruling(&mut reader)? }
             }
             SYNCED => RoomFrame::Synced,
             kind => return Err(DecodeError::Kind(kind)),
@@ -136,7 +162,7 @@ fn head(kind: u8, room: &RoomName, generation: Generation) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + room.as_str().len());
     out.extend_from_slice(&[VERSION, kind]);
     out.extend_from_slice(&generation.0.to_be_bytes());
-    put_room(room, &mut out);
+    put_name(room.as_str(), &mut out);
     out
 }
 
@@ -156,7 +182,7 @@ fn open(bytes: &[u8], bytes_max: usize) -> Result<(Reader<'_>, u8), DecodeError>
 
 fn place(reader: &mut Reader<'_>) -> Result<(RoomName, Generation), DecodeError> {
     let generation = Generation(reader.u64()?);
-    Ok((reader.room()?, generation))
+    Ok((RoomName::from(reader.name("room name")?), generation))
 }
 
 /// Behind their own length, so that both they and the frame can grow; a length of 0 is `None`.
@@ -206,6 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ruling::tests::any_ruling;
 
     fn any_settings() -> impl Strategy<Value = Option<RoomSettings>> {
         let fields = (any::<(u32, u32, u32, i64, bool)>(), ".{0,64}");
@@ -231,7 +258,12 @@ mod tests {
         let closed = (place(), any::<bool>()).prop_map(|((room, generation), lost)| {
             RoomFrame::Closed { room: room.into(), generation: Generation(generation), lost }
         });
-        prop_oneof![hosted, closed, Just(RoomFrame::Synced)]
+        let about = (place(), ".{1,256}", prop::option::of(any_ruling()));
+        let ruled = about.prop_map(|((room, generation), identity, ruling)| {
+            let (room, identity) = (room.into(), identity.into());
+            RoomFrame::Ruled { room, generation: Generation(generation), identity, ruling }
+        });
+        prop_oneof![hosted, closed, ruled, Just(RoomFrame::Synced)]
     }
 
     proptest! {
@@ -274,7 +306,9 @@ mod tests {
                     prop_assert!(!lost, "a node of an earlier version does not say");
                     prop_assert_eq!(&bytes[..bytes.len() - 1], &whole[..whole.len() - 1]);
                 }
-                Ok(RoomFrame::Synced) => prop_assert!(false, "longer than that"),
+                Ok(RoomFrame::Ruled { .. } | RoomFrame::Synced) => {
+                    prop_assert!(false, "longer than that");
+                }
                 Err(error) => prop_assert_eq!(error, DecodeError::Short),
             }
         }
@@ -282,7 +316,7 @@ mod tests {
         #[test]
         fn what_garbage_decodes_to_is_a_frame(mut bytes in prop::collection::vec(any::<u8>(), 0..96), tidy: bool) {
             if tidy && bytes.len() > 12 {
-                (bytes[0], bytes[1]) = (VERSION, 1 + bytes[1] % 4);
+                (bytes[0], bytes[1]) = (VERSION, 1 + bytes[1] % 5);
                 (bytes[10], bytes[11]) = (0, bytes[11] % 20);
             }
             if let Ok(frame) = RoomFrame::decode(&bytes) {
@@ -301,7 +335,11 @@ mod tests {
     #[test]
     fn limits_hold() {
         assert_eq!(RoomFrame::decode(&[9, 3]), Err(DecodeError::Version(9)));
-        assert_eq!(RoomFrame::decode(&[VERSION, 9]), Err(DecodeError::Kind(9)));
+        assert_eq!(
+            RoomFrame::decode(&[VERSION, 9, 1, 2]),
+            Err(DecodeError::Kind(9)),
+            "passed over"
+        );
         for name in ["x".repeat(257), "x".repeat(70_000), String::new()] {
             let bytes = hosted(name, None).encode();
             let error = RoomFrame::decode(&bytes).unwrap_err();

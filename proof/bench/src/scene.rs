@@ -212,6 +212,7 @@ fn join(index: usize, offer: &str) -> Join {
             ..Default::default()
         },
         generation: Generation(1),
+        ruling: None,
         client_ip: None,
         user_agent: String::new(),
     }

@@ -252,6 +252,7 @@ impl World {
             want: it.want,
             generation: outlast_model::Generation(0),
             settings: None,
+            ruling: None,
             nowhere_else: false,
         };
         self.send(conn, 0, Frame::Enter(enter));

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use outlast_model::{Generation, RoomSettings, Time};
+use outlast_model::{Generation, RoomSettings, Ruling, Time};
 use outlast_wire::{RoomFrame, Steer};
 
 use crate::{
@@ -78,6 +78,8 @@ pub(crate) struct Enter {
     pub(crate) generation: Generation,
     /// What the room is to be, if it is opened.
     pub(crate) settings: Option<Arc<RoomSettings>>,
+    /// What the gateway knows to be ruled of the client.
+    pub(crate) ruling: Option<Ruling>,
     /// The gateway knows no other node that could take it.
     pub(crate) nowhere_else: bool,
 }

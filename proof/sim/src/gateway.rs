@@ -178,8 +178,8 @@ impl World {
                 let to = self.gateway_number(&to);
                 self.seal(gateway, to, Content::Outlook(outlook));
             }
-            Output::Go { ask, placement, nowhere_else, settings } => {
-                let order = Order { placement, nowhere_else, settings, at: self.now };
+            Output::Go { ask, placement, nowhere_else, settings, ruling } => {
+                let order = Order { placement, nowhere_else, settings, ruling, at: self.now };
                 self.go(gateway, ask.0 as usize, order);
             }
             Output::Unplaced { ask, why, .. } => self.unplaced(gateway, ask.0 as usize, why),

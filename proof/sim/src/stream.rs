@@ -179,6 +179,10 @@ fn told(frame: &RoomFrame) -> String {
             let how = if *lost { "has lost" } else { "has closed" };
             format!("it {how} {room} of {}", generation.0)
         }
+        RoomFrame::Ruled { room, identity, ruling, .. } => match ruling {
+            Some(ruling) => format!("{identity} of {room} is ruled by {}", ruling.version),
+            None => format!("the stay of {identity} in {room} is over"),
+        },
         RoomFrame::Synced => "that was all".to_owned(),
     }
 }

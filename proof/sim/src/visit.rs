@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Placement, Session, Unplaced, Why};
-use outlast_model::{RoomSettings, SessionId, Time};
+use outlast_model::{RoomSettings, Ruling, SessionId, Time};
 
 use crate::{
     conn::{Enter, Frame, Leave, No, Purpose, Want},
@@ -41,6 +41,7 @@ pub(crate) struct Order {
     pub(crate) placement: Placement,
     pub(crate) nowhere_else: bool,
     pub(crate) settings: Option<Arc<RoomSettings>>,
+    pub(crate) ruling: Option<Ruling>,
     pub(crate) at: Time,
 }
 
@@ -205,6 +206,7 @@ impl World {
             want: visit.want,
             generation: order.placement.generation,
             settings: order.settings.clone(),
+            ruling: order.ruling.clone(),
             nowhere_else: order.nowhere_else,
         };
         self.conns.get_mut(conn).tag = ASKED;

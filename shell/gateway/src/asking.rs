@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Placement, Session, Unplaced};
-use outlast_model::{Identity, RoomName, RoomSettings};
+use outlast_model::{Identity, RoomName, RoomSettings, Ruling};
 use tokio::sync::watch;
 
 use crate::{
@@ -45,6 +45,7 @@ pub(crate) struct Go {
     pub(crate) placement: Placement,
     pub(crate) nowhere_else: bool,
     pub(crate) settings: Option<Arc<RoomSettings>>,
+    pub(crate) ruling: Option<Ruling>,
 }
 
 /// Where turns are put.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use outlast_gateway_core::{NodeRefusal, Placement, REACH_MAX, Unplaced};
 use outlast_link::{Body, DialError, DialLimits, MESSAGE_WRITTEN_BYTES_MAX};
-use outlast_model::{Generation, RoomSettings};
+use outlast_model::{Generation, RoomSettings, Ruling};
+use outlast_wire::ruling_to_text;
 
 use crate::{
     asking::{Asking, Go, Step, Turn, Wish},
@@ -26,6 +27,8 @@ const REFUSAL: HeaderName = HeaderName::from_static("outlast-refusal");
 const GENERATION: HeaderName = HeaderName::from_static("outlast-generation");
 /// No other node takes the client: one that drains may.
 const NOWHERE_ELSE: HeaderName = HeaderName::from_static("outlast-nowhere-else");
+/// What the server API has last said of the client's permission.
+const RULING: HeaderName = HeaderName::from_static("outlast-ruling");
 /// A generation above it is none: it could not be superseded for long.
 const GENERATION_MAX: u64 = u64::MAX / 2;
 
@@ -37,20 +40,22 @@ pub(crate) struct Target {
     pub(crate) nowhere_else: bool,
     /// What the room is set to, when the node has to be told first.
     pub(crate) settings: Option<Arc<RoomSettings>>,
+    /// What the server API has last said of the client's permission.
+    pub(crate) ruling: Option<Ruling>,
     pub(crate) limits: DialLimits,
 }
 
 impl Target {
     /// The room's home, for a call.
     pub(crate) fn home(shared: &Shared, placement: Placement, limits: DialLimits) -> Target {
-        let go = Go { placement, nowhere_else: false, settings: None };
+        let go = Go { placement, nowhere_else: false, settings: None, ruling: None };
         Target::new(shared, go, limits)
     }
 
     fn new(shared: &Shared, go: Go, limits: DialLimits) -> Target {
-        let Go { placement, nowhere_else, settings } = go;
+        let Go { placement, nowhere_else, settings, ruling } = go;
         let peer = shared.nodes.get(&placement.node).expect("the view has only configured nodes");
-        Target { address: peer.address, placement, nowhere_else, settings, limits }
+        Target { address: peer.address, placement, nowhere_else, settings, ruling, limits }
     }
 
     /// Adds what a node wants to know of its request.
@@ -58,6 +63,10 @@ impl Target {
         headers.insert(GENERATION, HeaderValue::from(self.placement.generation.0));
         if self.nowhere_else {
             headers.insert(NOWHERE_ELSE, HeaderValue::from_static("1"));
+        }
+        if let Some(ruling) = &self.ruling {
+            let value = HeaderValue::try_from(ruling_to_text(ruling));
+            headers.insert(RULING, value.expect("digits, a dot and a colon"));
         }
     }
 }

@@ -154,9 +154,9 @@ impl RoleLoop {
             Output::Outlook { gateway, outlook } => {
                 self.datagram(Process::gateway(gateway.as_str()), Message::Outlook(outlook));
             }
-            Output::Go { ask, placement, nowhere_else, settings } => {
+            Output::Go { ask, placement, nowhere_else, settings, ruling } => {
                 if let Some(turns) = inner.asks.get(&ask) {
-                    say(turns, Step::Go(Go { placement, nowhere_else, settings }));
+                    say(turns, Step::Go(Go { placement, nowhere_else, settings, ruling }));
                 }
             }
             Output::Unplaced { ask, why, retry_after } => {

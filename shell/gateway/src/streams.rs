@@ -17,7 +17,7 @@ use outlast_link::{
     tungstenite::{Error, Message},
 };
 use outlast_model::NodeId;
-use outlast_wire::{ROOM_FRAME_BYTES_MAX, RoomFrame, Steer};
+use outlast_wire::{DecodeError, ROOM_FRAME_BYTES_MAX, RoomFrame, Steer};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -172,6 +172,8 @@ fn hear(node: &NodeId, message: Option<Result<Message, Error>>, role: &RoleLoop)
             let event = StreamEvent::Frame(frame);
             role.input(Input::Stream { node: node.clone(), event });
         }
+        // Of a later version, which says more than this one needs.
+        Err(DecodeError::Kind(kind)) => tracing::debug!(%node, kind, "room stream frame"),
         Err(error) => tracing::warn!(%node, %error, "room stream frame"),
     }
     None

@@ -5,10 +5,11 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use outlast_livekit::JoinRequest;
-use outlast_model::Generation;
+use outlast_model::{Generation, Ruling};
 use outlast_node_core::check_join;
 use outlast_tenure::Goal;
 use outlast_token::{ApiKeys, Claims};
+use outlast_wire::ruling_from_text;
 
 use crate::{join_request, query::parameter, refusal::Refusal};
 
@@ -18,6 +19,8 @@ pub(crate) const GENERATION: &str = "outlast-generation";
 const CLIENT_IP: &str = "outlast-client-ip";
 /// Header, of any value, in which a gateway says that no other node could take the client.
 const NOWHERE_ELSE: &str = "outlast-nowhere-else";
+/// Header in which a gateway says what the server API has last said of the client's permission.
+const RULING: &str = "outlast-ruling";
 /// Header in which a gateway says when a room that moves here was made, in milliseconds of Unix time.
 const CREATED: &str = "outlast-created-unix-ms";
 
@@ -28,6 +31,7 @@ pub(crate) struct Admission {
     pub(crate) request: JoinRequest,
     pub(crate) generation: Generation,
     pub(crate) goal: Goal,
+    pub(crate) ruling: Option<Ruling>,
     pub(crate) client_ip: Option<IpAddr>,
     pub(crate) user_agent: String,
 }
@@ -59,6 +63,7 @@ pub(crate) fn admit(
         request,
         goal,
         generation: generation(&head.headers)?,
+        ruling: ruling(&head.headers)?,
         client_ip: text_of(&head.headers, CLIENT_IP).and_then(|text| text.parse().ok()),
         user_agent: text_of(&head.headers, header::USER_AGENT.as_str())
             .unwrap_or_default()
@@ -70,6 +75,13 @@ pub(crate) fn admit(
 pub(crate) fn generation(headers: &HeaderMap) -> Result<Generation, Refusal> {
     let Some(text) = text_of(headers, GENERATION) else { return Ok(Generation(0)) };
     text.parse().map(Generation).map_err(|_| Refusal::bad(format!("{GENERATION} is no number")))
+}
+
+fn ruling(headers: &HeaderMap) -> Result<Option<Ruling>, Refusal> {
+    let parse = |text: &str| {
+        ruling_from_text(text).map_err(|error| Refusal::bad(format!("{RULING}: {error}")))
+    };
+    text_of(headers, RULING).map(parse).transpose()
 }
 
 /// What somebody wants who does not resume.
@@ -135,7 +147,8 @@ mod tests {
             .header("user-agent", "test")
             .header(GENERATION, "4")
             .header(CLIENT_IP, "192.0.2.7")
-            .header(NOWHERE_ELSE, "1");
+            .header(NOWHERE_ELSE, "1")
+            .header(RULING, "3.1:1001");
         admit(&request.body(()).unwrap().into_parts().0, &keys(), NOW)
     }
 
@@ -149,6 +162,11 @@ mod tests {
         assert_eq!(admission.generation, Generation(4));
         assert_eq!(admission.client_ip, Some("192.0.2.7".parse().unwrap()));
         assert_eq!(admission.goal, Goal::JoinNowhereElse);
+        let ruling = admission.ruling.unwrap();
+        assert_eq!(
+            (ruling.version.to_string().as_str(), &ruling.permission[..]),
+            ("3.1", &[16, 1][..])
+        );
         let resume = JoinRequest { reconnect: true, ..JoinRequest::default() };
         assert_eq!(ask(&claims(), &resume).unwrap().goal, Goal::Resume);
         assert_eq!(join_goal(&HeaderMap::new()), Goal::Join);

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use outlast_model::{
-    BEAT_INTERVAL, Epoch, GatewayId, Generation, NodeId, RoomName, RoomSettings, Time,
+    BEAT_INTERVAL, Epoch, GatewayId, Generation, Identity, NodeId, RoomName, RoomSettings, Ruling,
+    Time,
 };
 use outlast_runtime::Clock;
 use outlast_tenure::{Admission, Goal, Input, Output, Refusal, Tenure, TenureConfig};
@@ -172,6 +173,11 @@ impl RoleLoop {
         settings: Option<RoomSettings>,
     ) {
         self.input(Input::Opened { room, generation, settings });
+    }
+
+    /// A shard holds another ruling of somebody in a room.
+    pub(crate) fn ruled(&self, room: RoomName, identity: Identity, ruling: Option<Ruling>) {
+        self.input(Input::Ruled { room, identity, ruling });
     }
 
     /// A shard holds a room no more.

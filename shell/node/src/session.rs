@@ -67,12 +67,14 @@ impl Session {
         admission: Admission,
         metrics: &NodeMetrics,
     ) -> Result<Session, Refusal> {
-        let Admission { claims, request, generation, client_ip, user_agent, .. } = admission;
+        let Admission { claims, request, generation, ruling, client_ip, user_agent, .. } =
+            admission;
         let (to_session, events) = mpsc::channel(SESSION_EVENTS_MAX);
         let shard = shards.of(&claims.video.room.as_str().into());
         let id = shards.new_session();
-        let join =
-            Box::new(Join { session: id, claims, request, generation, client_ip, user_agent });
+        let session = id;
+        let join = Join { session, claims, request, generation, ruling, client_ip, user_agent };
+        let join = Box::new(join);
         metrics.sessions.inc();
         let mut session = Session {
             id,

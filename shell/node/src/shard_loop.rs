@@ -331,6 +331,9 @@ impl ShardLoop {
             Told::RoomOpened { room, generation, settings } => {
                 self.parts.role.opened(room, generation, settings);
             }
+            Told::Ruled { room, identity, ruling } => {
+                self.parts.role.ruled(room, identity, ruling);
+            }
             Told::RoomClosed { room, generation } => self.parts.role.closed(room, generation),
             Told::Panicked { message } => {
                 tracing::error!(shard, message, "a session panicked and was ended");

@@ -102,6 +102,7 @@ impl Bench {
             claims,
             request: proto::JoinRequest::default(),
             generation: Generation(generation),
+            ruling: None,
             client_ip: None,
             user_agent: String::new(),
         });

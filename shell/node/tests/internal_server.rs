@@ -21,11 +21,11 @@ use outlast_link::{
     tungstenite::{Message, protocol::frame::coding::CloseCode},
 };
 use outlast_livekit::{self as proto, Message as _};
-use outlast_model::{BEAT_INTERVAL, Epoch, Generation, SIGNAL_FRAME_BYTES_MAX};
+use outlast_model::{BEAT_INTERVAL, Epoch, Generation, Ruling, SIGNAL_FRAME_BYTES_MAX};
 use outlast_node::{GatewayPeer, Node, NodeConfig, NodeMetrics};
 use outlast_runtime::Clock;
 use outlast_token::{ApiKeys, Claims, VideoGrant};
-use outlast_wire::{Echo, Opener, Process, RoomFrame, Sealer, Secret, Steer};
+use outlast_wire::{Echo, Opener, Process, RoomFrame, Sealer, Secret, Steer, ruling_from_text};
 use tokio::{net::UdpSocket, time::timeout};
 
 const RECONNECT: proto::leave_request::Action = proto::leave_request::Action::Reconnect;
@@ -236,6 +236,11 @@ fn hosted(room: &str, generation: u64) -> RoomFrame {
     RoomFrame::Hosted { room: room.into(), generation: Generation(generation), settings: None }
 }
 
+fn ruled(identity: &str, ruling: Option<&Ruling>) -> RoomFrame {
+    let (room, generation) = ("r".into(), Generation(3));
+    RoomFrame::Ruled { room, generation, identity: identity.into(), ruling: ruling.cloned() }
+}
+
 fn lost(room: &str, generation: u64) -> RoomFrame {
     RoomFrame::Closed { room: room.into(), generation: Generation(generation), lost: true }
 }
@@ -431,6 +436,43 @@ async fn a_room_that_moves_here_is_made_with_its_settings_first() {
     assert_eq!((settings.metadata.as_str(), settings.departure_timeout_s), ("m", 20));
     let refused = house.turned_away(&plain_join(), house.headers_under("bob", 4)).await;
     assert_eq!(refused, because(503, "", ""), "full of ann, which no other node can help");
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_the_api_rules_is_told_on_the_room_streams_and_taken_from_a_join() {
+    let house = house().await;
+    let mut rooms = house.open("/rooms", HeaderMap::new()).await.unwrap();
+    assert_eq!(frame(&mut rooms).await, RoomFrame::Synced);
+    let sent = ruling_from_text("3.2:1001").unwrap();
+    let mut headers = house.headers("ann");
+    headers.insert("outlast-ruling", HeaderValue::from_static("3.2:1001"));
+    let mut ann = house.open(&plain_join(), headers).await.unwrap();
+    let proto::signal_response::Message::Join(join) = signal(&mut ann).await else {
+        panic!("the join first")
+    };
+    let permission = join.participant.unwrap().permission.unwrap();
+    assert!(permission.can_publish && !permission.can_subscribe, "{permission:?}");
+    assert_eq!(frame(&mut rooms).await, hosted("r", 3));
+    assert_eq!(frame(&mut rooms).await, ruled("ann", Some(&sent)));
+    let request = proto::UpdateParticipantRequest {
+        room: "r".into(),
+        identity: "ann".into(),
+        permission: Some(proto::ParticipantPermission::default()),
+        ..Default::default()
+    };
+    let body = Body::from(request.encode_to_vec());
+    let request = Request::post("/api/UpdateParticipant").body(body).unwrap();
+    assert_eq!(house.request(request).await.0, StatusCode::OK);
+    let made = Ruling { version: "3.3".parse().unwrap(), permission: [].into() };
+    assert_eq!(frame(&mut rooms).await, ruled("ann", Some(&made)));
+    let mut others = house.open("/rooms", HeaderMap::new()).await.unwrap();
+    assert_eq!(frame(&mut others).await, hosted("r", 3));
+    assert_eq!(frame(&mut others).await, ruled("ann", Some(&made)));
+    assert_eq!(frame(&mut others).await, RoomFrame::Synced);
+    let mut malformed = house.headers("bob");
+    malformed.insert("outlast-ruling", HeaderValue::from_static("3.2"));
+    assert_eq!(house.refusal(&plain_join(), malformed).await.0, StatusCode::BAD_REQUEST);
     house.node.drain_and_stop().await;
 }
 

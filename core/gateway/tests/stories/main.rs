@@ -8,5 +8,6 @@ mod laws;
 mod nodes;
 mod pace;
 mod rooms;
+mod rulings;
 mod splits;
 mod world;

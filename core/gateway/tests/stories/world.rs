@@ -473,8 +473,14 @@ impl World {
     }
 
     pub(crate) fn ask(&mut self, room: &str, goal: Goal) -> u64 {
+        let client = format!("client {}", self.asks + 1);
+        self.ask_as(&client, room, goal)
+    }
+
+    /// `client` wants in; the wish's number.
+    pub(crate) fn ask_as(&mut self, client: &str, room: &str, goal: Goal) -> u64 {
         self.asks += 1;
-        let (ask, client) = (AskId(self.asks), format!("client {}", self.asks).into());
+        let (ask, client) = (AskId(self.asks), client.into());
         self.waiting.insert(self.asks, room.to_owned());
         self.handle(Input::Ask { ask, room: room.into(), client, goal });
         self.asks

@@ -8,7 +8,7 @@ use std::{
 };
 
 use outlast_livekit::{self as proto, Message as _};
-use outlast_model::{Epoch, Generation, Identity, NodeId, RegionName, SessionId, Time};
+use outlast_model::{Epoch, Generation, Identity, NodeId, RegionName, Ruling, SessionId, Time};
 use outlast_node_core::{
     ApiError, ApiRequest, Command, Join, Out, Refusal, SERVER_VERSION, Shard, ShardConfig, Told,
 };
@@ -151,17 +151,27 @@ impl World {
     }
 
     pub(crate) fn join_with(&mut self, claims: Claims, request: proto::JoinRequest) -> usize {
-        self.join_under(Generation(1), claims, request)
+        self.join_under((Generation(1), None), claims, request)
     }
 
     /// Joins a room that is believed to be here under `generation`.
     pub(crate) fn join_at(&mut self, generation: Generation, claims: Claims) -> usize {
-        self.join_under(generation, claims, proto::JoinRequest::default())
+        self.join_ruled(generation, claims, None)
+    }
+
+    /// The same, with what the gateway knows to be ruled of the client.
+    pub(crate) fn join_ruled(
+        &mut self,
+        generation: Generation,
+        claims: Claims,
+        ruling: Option<Ruling>,
+    ) -> usize {
+        self.join_under((generation, ruling), claims, proto::JoinRequest::default())
     }
 
     fn join_under(
         &mut self,
-        generation: Generation,
+        (generation, ruling): (Generation, Option<Ruling>),
         claims: Claims,
         request: proto::JoinRequest,
     ) -> usize {
@@ -212,6 +222,7 @@ impl World {
             claims,
             request,
             generation,
+            ruling,
             client_ip: None,
             user_agent: String::new(),
         })));

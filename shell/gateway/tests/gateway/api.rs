@@ -1,7 +1,7 @@
 //! The server API: grants first, then the body, then the room's home, wherever it is.
 
 use outlast_livekit::{CreateRoomRequest, ListRoomsResponse, Message, SendDataRequest};
-use outlast_model::RoomSettings;
+use outlast_model::{RoomSettings, Ruling};
 use outlast_token::VideoGrant;
 use serde_json::{Value, json};
 
@@ -173,4 +173,28 @@ async fn a_room_keeps_its_settings_through_a_move_until_somebody_deletes_it() {
     assert_eq!(other.seen()[0].after_calls, 1, "the room was made first");
     let (_new, _) = world.join("deleted").await;
     assert_eq!(created(other).len(), 1);
+}
+
+#[tokio::test]
+async fn a_ruling_goes_with_whoever_it_is_about_wherever_the_room_goes() {
+    let world = World::new(&["eu-1", "eu-2"]).await;
+    let ruling = Ruling { version: "3.2".parse().unwrap(), permission: [0x10, 1].into() };
+    world.peer("eu-1").rule("r", "ann", ruling);
+    world.peer("eu-1").host("r", 3);
+    soon(|| world.metric("rooms") == Some(1)).await;
+    let said = |peer: &Peer| -> Vec<Option<String>> {
+        let header = |name| peer.seen().last().unwrap().headers.get(name).cloned();
+        [header("outlast-ruling"), header("outlast-generation")]
+            .map(|value| value.map(|value| value.to_str().unwrap().to_owned()))
+            .into()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let _ann = world.join_as("ann", "r").await;
+    assert_eq!(said(world.peer("eu-1")), [text("3.2:1001"), text("3")]);
+    let _bob = world.join_as("bob", "r").await;
+    assert_eq!(said(world.peer("eu-1")), [None, text("3")]);
+    world.peer("eu-1").live(Life::Dead);
+    let (_ann, node) = world.join_as("ann", "r").await;
+    assert_eq!(node, "eu-2");
+    assert_eq!(said(world.peer("eu-2")), [text("3.2:1001"), text("4")]);
 }

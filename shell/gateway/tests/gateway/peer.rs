@@ -24,7 +24,7 @@ use outlast_livekit::{
     SessionDescription, SignalResponse, participant_info::State as Standing,
     signal_response::Message as Signal,
 };
-use outlast_model::{BEAT_INTERVAL, Epoch, Generation, RoomSettings};
+use outlast_model::{BEAT_INTERVAL, Epoch, Generation, Identity, RoomName, RoomSettings, Ruling};
 use outlast_token::ApiKeys;
 use outlast_wire::{Beat, Echoed, Message, Opener, Process, RoomFrame, Sealer, Steer};
 use tokio::{
@@ -86,6 +86,8 @@ struct State {
     life: watch::Sender<Life>,
     draining: AtomicBool,
     rooms: watch::Sender<Rooms>,
+    /// By room; named behind it.
+    rulings: Mutex<Vec<(String, Identity, Ruling)>>,
     refusal: Mutex<Option<(StatusCode, &'static str)>>,
     /// Rooms are known under this generation: whoever asks under a lower one is refused.
     known: AtomicU64,
@@ -106,6 +108,7 @@ impl Peer {
             life: watch::channel(Life::Running).0,
             draining: AtomicBool::new(false),
             rooms: watch::channel(Rooms::new()).0,
+            rulings: Mutex::default(),
             refusal: Mutex::default(),
             known: AtomicU64::new(0),
             speech: Mutex::new(Speech::Hello),
@@ -199,6 +202,11 @@ impl Peer {
 
     pub(crate) fn host_set(&self, room: &str, generation: u64, settings: RoomSettings) {
         self.state.host(room, generation, Some(settings));
+    }
+
+    /// Names this ruling whenever it names `room` from now on.
+    pub(crate) fn rule(&self, room: &str, identity: &str, ruling: Ruling) {
+        self.state.rulings.lock().unwrap().push((room.into(), identity.into(), ruling));
     }
 
     /// Refuses as stale whoever asks under a generation below this one.
@@ -321,18 +329,29 @@ async fn name_rooms(state: &State, mut socket: WebSocket) {
     loop {
         let now = rooms.borrow_and_update().clone();
         let mut frames = Vec::new();
+        if !synced {
+            // Of a version that says more than this one knows.
+            frames.push(vec![1, 99, 0]);
+        }
         for (room, (generation, settings)) in &now {
             if named.get(room).map(|(generation, _)| generation) != Some(generation) {
-                let (room, generation) = (room.as_str().into(), Generation(*generation));
-                frames.push(RoomFrame::Hosted { room, generation, settings: settings.clone() });
+                let (name, generation) = (RoomName::from(room.as_str()), Generation(*generation));
+                let (settings, room) = (settings.clone(), name.clone());
+                frames.push(RoomFrame::Hosted { room, generation, settings }.encode());
+                let rulings = state.rulings.lock().unwrap().clone();
+                for (_, identity, ruling) in rulings.into_iter().filter(|of| of.0 == name.as_str())
+                {
+                    let (room, ruling) = (name.clone(), Some(ruling));
+                    frames.push(RoomFrame::Ruled { room, generation, identity, ruling }.encode());
+                }
             }
         }
         for (room, (generation, _)) in named.iter().filter(|(room, _)| !now.contains_key(*room)) {
             let (room, generation) = (room.as_str().into(), Generation(*generation));
-            frames.push(RoomFrame::Closed { room, generation, lost: false });
+            frames.push(RoomFrame::Closed { room, generation, lost: false }.encode());
         }
         for frame in frames {
-            socket.send(Frame::Binary(frame.encode().into())).await.unwrap();
+            socket.send(Frame::Binary(frame.into())).await.unwrap();
         }
         named = now;
         if !std::mem::replace(&mut synced, true) {
