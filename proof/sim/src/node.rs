@@ -302,7 +302,7 @@ impl World {
             self.nodes[node].asking.take().expect("only what was asked is answered");
         match answer {
             Admission::Admit { generation } => {
-                self.look_at_admission(node, &enter);
+                self.look_at_admission(node, &enter, generation);
                 let epoch = self.nodes[node].epoch;
                 let enter = Enter { generation, ..enter };
                 self.nodes[node].admitted.push(Admitted { conn, enter, epoch });

@@ -288,13 +288,19 @@ impl World {
         }
     }
 
-    /// A node lets somebody in, under the generation that the gateway has named.
-    pub(crate) fn look_at_admission(&mut self, node: usize, enter: &Enter) {
+    /// A node lets somebody in who asks for it under one generation of the room, `under` another, or the same.
+    pub(crate) fn look_at_admission(&mut self, node: usize, enter: &Enter, under: Generation) {
         let room = self.clients[enter.client as usize].room;
         let it = &self.nodes[node];
         let known = it.generation(&self.room_names[room]).unwrap_or_default();
         let ended = it.ended[room];
         let joins = enter.want == Want::Join;
+        if joins && under < enter.generation {
+            self.violated("tenure", |world| {
+                let (node, asked) = (&world.node_ids[node], enter.generation.0);
+                format!("{node} keeps room-{room} under {}, and was told of {asked}", under.0)
+            });
+        }
         if joins && (enter.generation < known || enter.generation <= ended) {
             self.violated("tombstone", |world| {
                 let (node, generation) = (&world.node_ids[node], enter.generation.0);
