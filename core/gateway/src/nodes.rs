@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use outlast_control::{Change, Ejection, Health, Link, RegionChange, Seen, Watch};
+use outlast_control::{Change, Ejection, Health, Home, Link, RegionChange, Seen, Watch};
 use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, Identity, NodeId, RoomName, Time};
 use outlast_wire::{Beat, Echo, Echoed, Outlook, RoomFrame};
 
@@ -178,7 +178,8 @@ impl Role {
                 if let Stream::Naming { ruled, .. } = &mut state.stream {
                     ruled.insert((room.clone(), identity.clone()));
                 }
-                self.view.rule(now, &room, generation, (&identity, ruling));
+                let home = Home { node: node.clone(), generation };
+                self.view.rule(now, &room, &home, (&identity, ruling));
             }
             StreamEvent::Frame(RoomFrame::Synced) => {
                 if let Stream::Naming { since, named, ruled } = &mut state.stream {

@@ -4,7 +4,7 @@ use outlast_directory::{CallId, Reply};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
-use outlast_model::{Epoch, NodeId, Time};
+use outlast_model::{Epoch, NodeId, RulingVersion, Time};
 use outlast_wire::Echo;
 
 use crate::{
@@ -35,6 +35,8 @@ pub(crate) struct Gateway {
     pub(crate) judged_at: Vec<Time>,
     /// Rooms whose settings it was told.
     pub(crate) told_settings: Vec<bool>,
+    /// The newest ruling of each client that it was told.
+    pub(crate) told_rulings: Vec<RulingVersion>,
     out: Vec<Output>,
 }
 
@@ -82,6 +84,7 @@ impl World {
             epoch,
             streams,
             told_settings,
+            told_rulings: vec![RulingVersion::default(); self.clients.len()],
             judged_at: vec![Time::ZERO; self.nodes.len()],
             first_homes: vec![None; self.room_names.len()],
             ..Gateway::default()

@@ -20,6 +20,7 @@ mod packet;
 mod process;
 mod queue;
 mod retry;
+mod rights;
 mod run;
 mod scale;
 mod schedule;

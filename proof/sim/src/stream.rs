@@ -146,8 +146,18 @@ impl World {
                     let room = self.room_number(room);
                     self.gateways[gateway].told_settings[room] = false;
                 }
+                if let RoomFrame::Ruled { identity, ruling: Some(ruling), .. } = &*frame {
+                    self.ruling_told(gateway, identity.as_str(), ruling.version);
+                }
+                let over = match &*frame {
+                    RoomFrame::Closed { room, lost: false, .. } => Some(self.room_number(room)),
+                    _ => None,
+                };
                 let event = StreamEvent::Frame(*frame);
                 self.gateway(gateway, Input::Stream { node: id, event });
+                if let Some(room) = over {
+                    self.rulings_void(gateway, room);
+                }
             }
             Frame::Fin => {
                 (stream.conn, stream.connected) = (None, false);

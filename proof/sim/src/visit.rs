@@ -8,6 +8,7 @@ use outlast_model::{RoomSettings, Ruling, SessionId, Time};
 use crate::{
     conn::{Enter, Frame, Leave, No, Purpose, Want},
     event::{ConnId, Event},
+    rights::Token,
     world::World,
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Visit {
     /// The client's own connection.
     pub(crate) conn: ConnId,
     pub(crate) want: Want,
+    /// The client's.
+    pub(crate) token: Token,
     /// The way to the node.
     pub(crate) proxy: Option<ConnId>,
     pub(crate) order: Option<Order>,
@@ -83,6 +86,7 @@ impl World {
             client: enter.client as usize,
             conn,
             want: enter.want,
+            token: enter.token,
             proxy: None,
             order: None,
             stage: Stage::Asking,
@@ -199,6 +203,7 @@ impl World {
             want: visit.want,
             generation: order.placement.generation,
             settings: order.settings.clone(),
+            token: visit.token,
             ruling: order.ruling.clone(),
             nowhere_else: order.nowhere_else,
         };
@@ -230,6 +235,7 @@ impl World {
                 self.gateways[gateway].visits[number].left = true;
                 self.send(client_conn, 1, frame);
             }
+            Frame::Token(_) => self.send(client_conn, 1, frame),
             Frame::Active => self.gateway(gateway, Input::Reached { session }),
             Frame::Refused { why } => {
                 self.gateways[gateway].visits[number].proxy = None;
