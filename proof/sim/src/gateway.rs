@@ -165,7 +165,10 @@ impl World {
                 self.seal(gateway, to, Content::Outlook(outlook));
             }
             Output::Go { ask, placement, nowhere_else, settings, ruling } => {
-                let order = Order { placement, nowhere_else, settings, ruling, at: self.now };
+                let it = &self.gateways[gateway];
+                let told = it.told_rulings[it.visits[ask.0 as usize].client];
+                let at = self.now;
+                let order = Order { placement, nowhere_else, settings, ruling, told, at };
                 self.go(gateway, ask.0 as usize, order);
             }
             Output::Unplaced { ask, why, .. } => self.unplaced(gateway, ask.0 as usize, why),

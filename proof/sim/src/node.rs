@@ -389,9 +389,7 @@ impl World {
                     self.tenure(node, Input::Ruled { room, identity, ruling: ruled });
                 }
                 self.take(node, conn, self.members, false);
-                if let Purpose::Proxy { gateway, .. } = self.conns.get(conn).purpose {
-                    self.look_at_admitted(gateway as usize, node, self.members);
-                }
+                self.look_at_admitted(conn, node, self.members);
             }
         }
     }

@@ -9,8 +9,8 @@ use outlast_tenure::Input;
 
 use crate::{
     chance::Stream,
-    conn::Frame,
-    event::{Event, Slots},
+    conn::{Frame, Purpose},
+    event::{ConnId, Event, Slots},
     world::World,
 };
 
@@ -300,9 +300,14 @@ impl World {
     }
 
     /// `node` has let somebody in, whom `gateway` has sent: with the rights of the last ruling that was acknowledged. Nobody on
-    /// the way could know of it when the gateway was never told in its present life (the stream was cut; that it is told when
-    /// it is not is looked at by [`World::look_at_rulings`]), or when the client was out for so long that it had left.
-    pub(crate) fn look_at_admitted(&mut self, gateway: usize, node: usize, number: u32) {
+    /// the way could know of it when the gateway had not been told in its present life when it sent the client (the stream was
+    /// cut; that it is told when it is not is looked at by [`World::look_at_rulings`]), or when the client was out for so long
+    /// that it had left.
+    pub(crate) fn look_at_admitted(&mut self, conn: ConnId, node: usize, number: u32) {
+        let Purpose::Proxy { gateway, visit, .. } = self.conns.get(conn).purpose else { return };
+        let gateway = gateway as usize;
+        let visit = self.gateways[gateway].visits.get(visit as usize);
+        let told = visit.and_then(|visit| visit.order.as_ref()).map(|order| order.told);
         let Some((client, token)) = self.session(node, number) else { return };
         self.look_at_token(node, client, token);
         let Some(last) = self.operators.clients[client].acknowledged else { return };
@@ -312,7 +317,7 @@ impl World {
         }
         let out = self.clients[client].out_since;
         let gone = out.is_some_and(|since| self.now.since(since) >= STAY_MIN);
-        if gone || self.gateways[gateway].told_rulings[client] < last.version {
+        if gone || told.is_none_or(|told| told < last.version) {
             self.operators.clients[client].acknowledged = None;
             self.operators.excused += 1;
             return;
@@ -402,7 +407,17 @@ impl World {
                     continue;
                 }
                 let name = &self.room_names[open.room];
-                let mut held = open.stays.rulings();
+                // An older home may hold what a later one has ended: the stays of those who are really here count.
+                let obeys = |(who, ruling): &(&Identity, &Ruling)| {
+                    open.members.iter().any(|member| {
+                        let client = &self.clients[member.client];
+                        let last = self.operators.clients[member.client].acknowledged;
+                        client.identity == **who
+                            && client.media == Some((node, member.number))
+                            && last.is_some_and(|last| last.version <= ruling.version)
+                    })
+                };
+                let mut held = open.stays.rulings().filter(obeys);
                 let unknown = held.find(|(who, ruling)| view.ruling(name, who) < Some(*ruling));
                 if let Some((who, ruling)) = unknown {
                     return Some((node, who.clone(), ruling.version));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Placement, Session, Unplaced, Why};
-use outlast_model::{RoomSettings, Ruling, SessionId, Time};
+use outlast_model::{RoomSettings, Ruling, RulingVersion, SessionId, Time};
 
 use crate::{
     conn::{Enter, Frame, Leave, No, Purpose, Want},
@@ -43,6 +43,8 @@ pub(crate) struct Order {
     pub(crate) nowhere_else: bool,
     pub(crate) settings: Option<Arc<RoomSettings>>,
     pub(crate) ruling: Option<Ruling>,
+    /// For the observer: the newest ruling of the client that the gateway had been told by then.
+    pub(crate) told: RulingVersion,
     pub(crate) at: Time,
 }
 
