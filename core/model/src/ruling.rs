@@ -130,7 +130,8 @@ impl Rulings {
         (under, by): (Generation, &NodeId),
         named: impl Fn(&Identity) -> bool,
     ) {
-        let over = |said: &Said| said.under == under && said.by == *by && said.ruling.is_some();
+        // What only other homes have said is not theirs to end: they may not have seen who it is about.
+        let over = |said: &Said| said.under == under && said.ruling.is_some();
         let over = self.said.iter().filter(|(identity, said)| over(said) && !named(identity));
         for identity in over.map(|(identity, _)| identity.clone()).collect::<Vec<_>>() {
             self.hear((under, by), &identity, None);

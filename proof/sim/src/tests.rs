@@ -87,3 +87,15 @@ found! {
     a_replica_lacked_the_last_writes: 7688,
     a_join_whose_gateway_lost_power_was_a_ghost: 7252,
 }
+
+#[test]
+fn what_one_home_did_not_name_was_over_at_another_of_the_same_number() {
+    assert_eq!(run(draw::schedule(92), Knobs::default()).violation, None);
+}
+
+#[test]
+fn operators_are_heard_and_their_rulings_obeyed() {
+    let outcomes = (0..20).map(|seed| run(draw::schedule(seed), Knobs::default()).rights);
+    let [looked, excused] = outcomes.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
+    assert!(looked > 1_000 && excused * 100 < looked, "{looked} {excused}");
+}
