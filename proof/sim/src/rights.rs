@@ -11,6 +11,7 @@ use crate::{
     chance::Stream,
     conn::{Frame, Purpose},
     event::{ConnId, Event, Slots},
+    shard::Room,
     world::World,
 };
 
@@ -407,17 +408,10 @@ impl World {
                     continue;
                 }
                 let name = &self.room_names[open.room];
-                // An older home may hold what a later one has ended: the stays of those who are really here count.
-                let obeys = |(who, ruling): &(&Identity, &Ruling)| {
-                    open.members.iter().any(|member| {
-                        let client = &self.clients[member.client];
-                        let last = self.operators.clients[member.client].acknowledged;
-                        client.identity == **who
-                            && client.media == Some((node, member.number))
-                            && last.is_some_and(|last| last.version <= ruling.version)
-                    })
+                let obeyed = |(who, ruling): &(&Identity, &Ruling)| {
+                    self.is_obeyed(node, open, who, ruling.version)
                 };
-                let mut held = open.stays.rulings().filter(obeys);
+                let mut held = open.stays.rulings().filter(obeyed);
                 let unknown = held.find(|(who, ruling)| view.ruling(name, who) < Some(*ruling));
                 if let Some((who, ruling)) = unknown {
                     return Some((node, who.clone(), ruling.version));
@@ -425,6 +419,18 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whether a home holds this ruling for the present stay of somebody who is really there: an older home may hold what a
+    /// later one has ended.
+    fn is_obeyed(&self, node: usize, open: &Room, who: &Identity, version: RulingVersion) -> bool {
+        open.members.iter().any(|member| {
+            let client = &self.clients[member.client];
+            let last = self.operators.clients[member.client].acknowledged;
+            client.identity == *who
+                && client.media == Some((node, member.number))
+                && last.is_some_and(|last| last.version <= version)
+        })
     }
 
     fn is_calm(&self, gateway: usize) -> bool {

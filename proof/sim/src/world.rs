@@ -332,7 +332,7 @@ impl World {
             Event::Datagram { slot } => drop(self.packets.take(slot)),
             Event::EngineReply { slot } => drop(self.answers.take(slot)),
             Event::RuleCall { slot } | Event::RuleAnswer { slot } => {
-                drop(self.operators.calls.take(slot));
+                let _unread = self.operators.calls.take(slot);
             }
             Event::Dial { conn } => self.conns.dial_again(&mut self.queue, self.now, conn),
             _ => {}
