@@ -96,13 +96,13 @@ impl Kept {
         self.change(now, room, more, homed, |room| room.setting = Some(setting))
     }
 
-    /// Keeps what a home of `room` says of `identity` under its `generation`, by the rules of [`Rulings::hear`], as long as
+    /// Keeps what `home` says of `identity` in `room`, by the rules of [`Rulings::hear`], as long as
     /// settings are kept. Returns whether it did: not when there are too many rooms and all have homes.
     pub(crate) fn rule(
         &mut self,
         now: Time,
         room: &RoomName,
-        generation: Generation,
+        home: &Home,
         (identity, ruling): (&Identity, Option<Ruling>),
         homed: bool,
     ) -> bool {
@@ -112,20 +112,20 @@ impl Kept {
         let permission = ruling.as_ref().map_or(0, |ruling| ruling.permission.len());
         let more = identity.as_str().len() + permission;
         self.change(now, room, more, homed, |room| {
-            room.rulings.hear(generation, identity, ruling);
+            room.rulings.hear((home.generation, &home.node), identity, ruling);
         })
     }
 
-    /// The home of `room` under `generation` has named all its rulings, `named`: see [`Rulings::retain`].
+    /// `home` has named all its rulings of `room`, `named`: see [`Rulings::retain`].
     pub(crate) fn retain_rulings(
         &mut self,
         room: &RoomName,
-        generation: Generation,
+        home: &Home,
         named: impl Fn(&Identity) -> bool,
     ) {
         let Some(room) = self.rooms.get_mut(room) else { return };
         self.bytes -= room.bytes();
-        room.rulings.retain(generation, named);
+        room.rulings.retain((home.generation, &home.node), named);
         self.bytes += room.bytes();
     }
 
@@ -267,16 +267,16 @@ mod tests {
             Ruling { version, permission: [1, 2].into() }
         };
         let (ann, bob) = (Identity::from("ann"), Identity::from("bob"));
-        assert!(!kept.rule(second(0), &room, Generation(1), (&ann, None), true));
-        assert!(kept.rule(second(0), &room, Generation(1), (&ann, Some(ruling(1))), true));
+        assert!(!kept.rule(second(0), &room, &by(1), (&ann, None), true));
+        assert!(kept.rule(second(0), &room, &by(1), (&ann, Some(ruling(1))), true));
         assert!(kept.set(second(0), &room, &by(2), settings(4), true));
         assert_eq!((kept.bytes, kept.ruling(&room, &ann)), (9, Some(&ruling(1))));
-        kept.rule(second(0), &room, Generation(2), (&bob, Some(ruling(2))), true);
-        kept.retain_rulings(&room, Generation(2), |_| false);
+        kept.rule(second(0), &room, &by(2), (&bob, Some(ruling(2))), true);
+        kept.retain_rulings(&room, &by(2), |_| false);
         assert_eq!((kept.ruling(&room, &bob), kept.bytes), (None, 12), "its name is kept");
         kept.leave(second(0), &room, CLOSED_KEPT);
         // News of a home that is not known yet, or not any more.
-        kept.rule(second(1), &room, Generation(1), (&ann, Some(ruling(3))), false);
+        kept.rule(second(1), &room, &by(1), (&ann, Some(ruling(3))), false);
         assert_eq!(kept.wake_at(), Some(second(601)));
         kept.expire(second(600));
         assert_eq!(kept.ruling(&room, &ann), Some(&ruling(3)));

@@ -265,17 +265,17 @@ impl View {
         self.kept.ruling(room, identity)
     }
 
-    /// A home of `room` says under its `generation` which ruling counts for `identity`; `None` when its stay is over. Returns
+    /// `home` says which ruling counts for `identity` in `room`; `None` when its stay is over. Returns
     /// whether there was space: see [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX).
     pub fn rule(
         &mut self,
         now: Time,
         room: &RoomName,
-        generation: Generation,
+        home: &Home,
         (identity, ruling): (&Identity, Option<Ruling>),
     ) -> bool {
         let homed = self.home(room).is_some();
-        self.kept.rule(now, room, generation, (identity, ruling), homed)
+        self.kept.rule(now, room, home, (identity, ruling), homed)
     }
 
     /// `node` has named every ruling of `room`, `named`: what it alone has said of others is over.
@@ -286,7 +286,8 @@ impl View {
         named: impl Fn(&Identity) -> bool,
     ) {
         let Some(generation) = self.homes.at(room, node) else { return };
-        self.kept.retain_rulings(room, generation, named);
+        let home = Home { node: node.clone(), generation };
+        self.kept.retain_rulings(room, &home, named);
     }
 
     /// The next room of this name starts with no settings and no rulings: somebody has deleted this one.

@@ -177,7 +177,8 @@ impl Role {
                 if let Stream::Naming { ruled, .. } = &mut state.stream {
                     ruled.insert((room.clone(), identity.clone()));
                 }
-                self.view.rule(now, &room, generation, (&identity, ruling));
+                let home = Home { node: node.clone(), generation };
+                self.view.rule(now, &room, &home, (&identity, ruling));
             }
             StreamEvent::Frame(RoomFrame::Synced) => {
                 if let Stream::Naming { since, named, ruled } = &mut state.stream {

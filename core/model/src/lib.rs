@@ -1,4 +1,5 @@
-//! The words every floor shares. No logic beyond what a word needs to be itself, no dependencies.
+//! The words every floor shares. No logic beyond what a word needs to be itself (a ruling: which of several counts), no
+//! dependencies.
 
 mod ids;
 mod jitter;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use crate::{Generation, Identity};
+use crate::{Generation, Identity, NodeId};
 
 /// Largest permission of a ruling, in bytes; the message that it is has some thirty.
 pub const RULING_BYTES_MAX: usize = 256;
@@ -63,13 +63,14 @@ pub struct Ruling {
 /// What has been said of one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Said {
-    /// The highest generation of a home that has said so.
+    /// The home that has said so last, and its generation; of several, one of the highest.
     under: Generation,
+    by: NodeId,
     /// `None`: the stay that it was for is over. Kept, since an older home may not have heard of that.
     ruling: Option<Ruling>,
 }
 
-/// The rulings of one room.
+/// The rulings of one room, by what its homes say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rulings {
     said: BTreeMap<Identity, Said>,
@@ -92,33 +93,28 @@ impl Rulings {
         self.bytes
     }
 
-    /// Whether nothing has been said of anybody.
-    pub fn is_empty(&self) -> bool {
-        self.said.is_empty()
-    }
-
-    /// Whether a ruling of `identity` would be kept: not beyond [`RULINGS_MAX`].
-    pub fn takes(&self, identity: &Identity) -> bool {
-        self.said.len() < RULINGS_MAX
-            || self.said.contains_key(identity)
-            || self.said.values().any(|said| said.ruling.is_none())
-    }
-
-    /// A home of the room says `under` its generation which ruling counts for `identity`, or that none does any more, since
-    /// the stay that it was for is over. Returns whether it has changed what counts: an older ruling never replaces a newer
-    /// one, a home that was superseded ends no stay, and nothing that it still holds brings back what has ended elsewhere.
-    pub fn hear(&mut self, under: Generation, identity: &Identity, ruling: Option<Ruling>) -> bool {
+    /// The home at `by` says `under` its generation which ruling counts for `identity`, or that none does any more, since the
+    /// stay that it was for is over. Returns whether it has changed what counts: an older ruling never replaces a newer one,
+    /// and beyond [`RULINGS_MAX`] none is kept; a stay is ended by the home that had it last alone, or by a later one; and
+    /// nothing that an earlier home still holds brings back what has ended.
+    pub fn hear(
+        &mut self,
+        (under, by): (Generation, &NodeId),
+        identity: &Identity,
+        ruling: Option<Ruling>,
+    ) -> bool {
         let Some(said) = self.said.get_mut(identity) else {
             let news = ruling.is_some();
-            return self.insert(under, identity, ruling) && news;
+            return self.insert((under, by), identity, ruling) && news;
         };
         let counts = match (&said.ruling, &ruling) {
             (Some(before), Some(ruling)) => ruling > before,
-            (None, Some(_)) | (Some(_), None) => under >= said.under,
+            (None, Some(_)) => under >= said.under,
+            (Some(_), None) => under > said.under || under == said.under && *by == said.by,
             (None, None) => false,
         };
-        if counts || ruling == said.ruling {
-            said.under = said.under.max(under);
+        if (counts || ruling == said.ruling) && under >= said.under {
+            (said.under, said.by) = (under, by.clone());
         }
         if counts {
             self.bytes -= said.ruling.as_ref().map_or(0, |before| before.permission.len());
@@ -128,17 +124,26 @@ impl Rulings {
         counts
     }
 
-    /// The home of this generation has named every ruling that it holds, and those of `named`: what it alone has said before
-    /// and holds no more is over.
-    pub fn retain(&mut self, under: Generation, named: impl Fn(&Identity) -> bool) {
+    /// The home at `by` has named every ruling that it holds, `named`: the stays of others that it had last are over.
+    pub fn retain(
+        &mut self,
+        (under, by): (Generation, &NodeId),
+        named: impl Fn(&Identity) -> bool,
+    ) {
+        // What only other homes have said is not theirs to end: they may not have seen who it is about.
         let over = |said: &Said| said.under == under && said.ruling.is_some();
         let over = self.said.iter().filter(|(identity, said)| over(said) && !named(identity));
         for identity in over.map(|(identity, _)| identity.clone()).collect::<Vec<_>>() {
-            self.hear(under, &identity, None);
+            self.hear((under, by), &identity, None);
         }
     }
 
-    fn insert(&mut self, under: Generation, identity: &Identity, ruling: Option<Ruling>) -> bool {
+    fn insert(
+        &mut self,
+        (under, by): (Generation, &NodeId),
+        identity: &Identity,
+        ruling: Option<Ruling>,
+    ) -> bool {
         if self.said.len() >= RULINGS_MAX {
             let mut ended = self.said.iter().filter(|(_, said)| said.ruling.is_none());
             let Some(ended) = ended.next().map(|(ended, _)| ended.clone()) else { return false };
@@ -147,7 +152,7 @@ impl Rulings {
         }
         self.bytes += identity.as_str().len();
         self.bytes += ruling.as_ref().map_or(0, |ruling| ruling.permission.len());
-        self.said.insert(identity.clone(), Said { under, ruling });
+        self.said.insert(identity.clone(), Said { under, by: by.clone(), ruling });
         true
     }
 }
@@ -164,6 +169,17 @@ mod tests {
     fn heard(rulings: &Rulings) -> Option<(u64, u32)> {
         let version = rulings.get(&"ann".into())?.version;
         Some((version.generation.0, version.count))
+    }
+
+    /// Each generation has a node of its own.
+    fn hear(
+        rulings: &mut Rulings,
+        under: u64,
+        identity: &Identity,
+        ruling: Option<Ruling>,
+    ) -> bool {
+        let by = format!("node {under}").into();
+        rulings.hear((Generation(under), &by), identity, ruling)
     }
 
     #[test]
@@ -186,7 +202,7 @@ mod tests {
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mut rulings = Rulings::default();
             for (under, at) in (1..).zip(order) {
-                rulings.hear(Generation(under % 3), &ann, Some(all[at].clone()));
+                hear(&mut rulings, under % 3, &ann, Some(all[at].clone()));
             }
             assert_eq!(heard(&rulings), Some((2, 1)), "{order:?}");
         }
@@ -195,19 +211,25 @@ mod tests {
     #[test]
     fn a_stay_is_ended_by_the_home_that_counts_and_an_older_one_does_not_bring_it_back() {
         let (mut rulings, ann) = (Rulings::default(), Identity::from("ann"));
-        assert!(rulings.hear(Generation(1), &ann, Some(ruling(1, 1))));
-        assert!(!rulings.hear(Generation(2), &ann, Some(ruling(1, 1))), "the new home has it too");
-        assert!(!rulings.hear(Generation(1), &ann, None));
+        assert!(hear(&mut rulings, 1, &ann, Some(ruling(1, 1))));
+        assert!(!hear(&mut rulings, 2, &ann, Some(ruling(1, 1))), "the new home has it too");
+        assert!(!hear(&mut rulings, 1, &ann, None));
         assert_eq!(heard(&rulings), Some((1, 1)));
-        assert!(rulings.hear(Generation(2), &ann, None));
-        assert!(!rulings.hear(Generation(1), &ann, Some(ruling(1, 9))));
+        assert!(hear(&mut rulings, 2, &ann, None));
+        assert!(!hear(&mut rulings, 1, &ann, Some(ruling(1, 9))));
         assert_eq!((heard(&rulings), rulings.iter().count()), (None, 0));
-        assert!(rulings.hear(Generation(2), &ann, Some(ruling(2, 1))), "another stay");
+        assert!(hear(&mut rulings, 2, &ann, Some(ruling(2, 1))), "another stay");
         assert_eq!(heard(&rulings), Some((2, 1)));
+        // Two homes of one number: who went on to the second has not left with the first.
+        let names = ["here", "there"].map(NodeId::from);
+        let [here, there] = [0, 1].map(|at| (Generation(3), &names[at]));
+        assert!(!rulings.hear(here, &ann, Some(ruling(2, 1))));
+        assert!(!rulings.hear(there, &ann, Some(ruling(2, 1))));
+        assert!(!rulings.hear(here, &ann, None) && rulings.hear(there, &ann, None));
         // Somebody of whom nothing was heard before.
         let bob = Identity::from("bob");
-        assert!(!rulings.hear(Generation(2), &bob, None));
-        assert!(!rulings.hear(Generation(1), &bob, Some(ruling(1, 1))));
+        assert!(!hear(&mut rulings, 2, &bob, None));
+        assert!(!hear(&mut rulings, 1, &bob, Some(ruling(1, 1))));
     }
 
     #[test]
@@ -215,9 +237,11 @@ mod tests {
         let mut rulings = Rulings::default();
         let names = ["gone", "here", "elsewhere"];
         for (under, name) in [2, 2, 1].into_iter().zip(names) {
-            rulings.hear(Generation(under), &name.into(), Some(ruling(1, 1)));
+            hear(&mut rulings, under, &name.into(), Some(ruling(1, 1)));
         }
-        rulings.retain(Generation(2), |identity| identity.as_str() == "here");
+        rulings.retain((Generation(2), &"another".into()), |_| false);
+        assert_eq!(rulings.iter().count(), 3, "a home of the same number");
+        rulings.retain((Generation(2), &"node 2".into()), |who| who.as_str() == "here");
         let left: Vec<_> = rulings.iter().map(|(identity, _)| identity.as_str()).collect();
         assert_eq!(left, ["elsewhere", "here"]);
     }
@@ -227,16 +251,13 @@ mod tests {
         let mut rulings = Rulings::default();
         let name = |n: usize| Identity::from(format!("{n:04}"));
         for n in 0..RULINGS_MAX {
-            assert!(rulings.takes(&name(n)));
-            assert!(rulings.hear(Generation(1), &name(n), Some(ruling(1, 1))));
+            assert!(hear(&mut rulings, 1, &name(n), Some(ruling(1, 1))));
         }
         assert_eq!(rulings.bytes(), RULINGS_MAX * (4 + 2));
-        assert!(!rulings.takes(&name(RULINGS_MAX)) && rulings.takes(&name(0)));
-        assert!(!rulings.hear(Generation(1), &name(RULINGS_MAX), Some(ruling(1, 1))));
-        assert!(rulings.hear(Generation(1), &name(0), Some(ruling(1, 2))));
-        assert!(rulings.hear(Generation(1), &name(7), None));
-        assert!(rulings.takes(&name(RULINGS_MAX)));
-        assert!(rulings.hear(Generation(1), &name(RULINGS_MAX), Some(ruling(1, 1))));
+        assert!(!hear(&mut rulings, 1, &name(RULINGS_MAX), Some(ruling(1, 1))));
+        assert!(hear(&mut rulings, 1, &name(0), Some(ruling(1, 2))));
+        assert!(hear(&mut rulings, 1, &name(7), None));
+        assert!(hear(&mut rulings, 1, &name(RULINGS_MAX), Some(ruling(1, 1))));
         assert_eq!(rulings.bytes(), RULINGS_MAX * (4 + 2));
         assert!(!rulings.said.contains_key(&name(7)));
     }

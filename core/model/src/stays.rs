@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{Generation, Identity, Ruling, RulingVersion, Rulings, Time};
+use crate::{Generation, Identity, RULINGS_MAX, Ruling, RulingVersion, Time};
 
 /// How long a ruling waits for somebody who is away without having left: longer than any SDK tries to come back.
 pub const AWAY_KEPT: Duration = Duration::from_secs(60);
@@ -11,7 +11,7 @@ pub const AWAY_KEPT: Duration = Duration::from_secs(60);
 /// What the home of a room holds of rulings.
 #[derive(Clone, Debug, Default)]
 pub struct Stays {
-    rulings: Rulings,
+    rulings: BTreeMap<Identity, Ruling>,
     /// Of all that the room has heard of, of whomever, in tokens too: the next one is above it, and so above the tokens of
     /// stays that are over.
     highest: RulingVersion,
@@ -20,12 +20,17 @@ pub struct Stays {
 }
 
 impl Stays {
-    /// All rulings of the room.
-    pub fn rulings(&self) -> &Rulings {
-        &self.rulings
+    /// All rulings of the room, by identity.
+    pub fn rulings(&self) -> impl Iterator<Item = (&Identity, &Ruling)> {
+        self.rulings.iter()
     }
 
-    /// Makes a ruling of somebody who is here, in a room of `generation`. The caller has asked [`Rulings::takes`].
+    /// Whether there is space for a ruling of `identity`: not beyond [`RULINGS_MAX`].
+    pub fn takes(&self, identity: &Identity) -> bool {
+        self.rulings.len() < RULINGS_MAX || self.rulings.contains_key(identity)
+    }
+
+    /// Makes a ruling of somebody who is here, in a room of `generation`. The caller has asked [`Stays::takes`].
     pub fn rule(
         &mut self,
         generation: Generation,
@@ -34,15 +39,14 @@ impl Stays {
     ) -> Ruling {
         self.highest = self.highest.next(generation);
         let ruling = Ruling { version: self.highest, permission };
-        self.rulings.hear(generation, identity, Some(ruling.clone()));
+        self.rulings.insert(identity.clone(), ruling.clone());
         ruling
     }
 
     /// What counts for somebody who joins: the newest of what its token carries, what the gateway has sent along, and what is
-    /// held here; and whether that is news here. `None` when nobody has ever ruled.
+    /// held here; and whether that is news to be kept. `None` when nobody has ever ruled.
     pub fn inherit(
         &mut self,
-        generation: Generation,
         identity: &Identity,
         in_token: Option<Ruling>,
         sent: Option<Ruling>,
@@ -50,20 +54,23 @@ impl Stays {
         let held = self.rulings.get(identity).cloned();
         let newest = [in_token, sent, held].into_iter().flatten().max_by_key(|r| r.version)?;
         self.highest = self.highest.max(newest.version);
-        let news = self.rulings.hear(generation, identity, Some(newest.clone()));
+        let news = self.rulings.get(identity) != Some(&newest) && self.takes(identity);
+        if news {
+            self.rulings.insert(identity.clone(), newest.clone());
+        }
         Some((newest, news))
     }
 
     /// A stay is over. Returns whether there was a ruling for it.
-    pub fn end(&mut self, generation: Generation, identity: &Identity) -> bool {
+    pub fn end(&mut self, identity: &Identity) -> bool {
         self.away.remove(identity);
-        self.rulings.hear(generation, identity, None)
+        self.rulings.remove(identity).is_some()
     }
 
     /// Whose stay is over because it has been away for [`AWAY_KEPT`]; to be asked now and then.
     pub fn overdue(&mut self, now: Time, is_here: impl Fn(&Identity) -> bool) -> Vec<Identity> {
-        let ruled = self.rulings.iter().map(|(identity, _)| identity);
-        let away: Vec<_> = ruled.filter(|identity| !is_here(identity)).cloned().collect();
+        let away: Vec<_> =
+            self.rulings.keys().filter(|identity| !is_here(identity)).cloned().collect();
         self.away.retain(|identity, _| !is_here(identity));
         let mut overdue = Vec::new();
         for identity in away {
@@ -85,11 +92,11 @@ mod tests {
         let (mut stays, ann) = (Stays::default(), Identity::from("ann"));
         let generation = Generation(2);
         let first = stays.rule(generation, &ann, [1].into());
-        assert!(stays.end(generation, &ann) && !stays.end(generation, &ann));
-        assert_eq!(stays.inherit(generation, &ann, None, None), None);
+        assert!(stays.end(&ann) && !stays.end(&ann));
+        assert_eq!(stays.inherit(&ann, None, None), None);
         let second = stays.rule(generation, &"bob".into(), [2].into());
         assert!(second.version > first.version);
-        let back = stays.inherit(generation, &ann, Some(first.clone()), None);
+        let back = stays.inherit(&ann, Some(first.clone()), None);
         assert_eq!(back, Some((first, true)));
     }
 
@@ -105,7 +112,7 @@ mod tests {
         assert_eq!(overdue(&mut stays, 70, true), 0, "just back");
         assert_eq!(overdue(&mut stays, 80, false), 0);
         assert_eq!(overdue(&mut stays, 140, false), 1);
-        assert!(stays.end(Generation(1), &ann));
+        assert!(stays.end(&ann));
         assert_eq!(overdue(&mut stays, 300, false), 0);
     }
 }

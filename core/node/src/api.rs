@@ -181,7 +181,7 @@ impl Shard {
         let key = self.member(&request.room, &request.identity)?;
         let participant = &self.participants[key];
         let (room, identity) = (participant.room, participant.identity.clone());
-        if request.permission.is_some() && !self.rooms[room].stays.rulings().takes(&identity) {
+        if request.permission.is_some() && !self.rooms[room].stays.takes(&identity) {
             let most = format!("permissions of {RULINGS_MAX} people of this room are changed");
             return fail("resource_exhausted", most);
         }

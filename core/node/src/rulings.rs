@@ -24,11 +24,11 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let Join { claims, request, ruling, .. } = join;
         let room = &mut self.rooms[key];
-        let (generation, identity) = (room.generation, claims.identity.clone());
+        let identity = claims.identity.clone();
         let version = claims.ruling;
         let in_token = (version > RulingVersion::default())
             .then(|| Ruling { version, permission: permission(claims).encode_to_vec().into() });
-        let newest = room.stays.inherit(generation, &identity, in_token, ruling.take());
+        let newest = room.stays.inherit(&identity, in_token, ruling.take());
         let Some((ruling, news)) = newest else { return Ok(()) };
         let Ok(ruled) = proto::ParticipantPermission::decode(&*ruling.permission) else {
             return Err(Refusal::new(500, "what the server API has ruled cannot be read"));
@@ -80,7 +80,7 @@ impl Shard {
         if room.has(identity) {
             return;
         }
-        if room.stays.end(room.generation, identity) {
+        if room.stays.end(identity) {
             let (room, identity) = (room.name.clone(), identity.clone());
             out.told.push(Told::Ruled { room, identity, ruling: None });
         }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use outlast_model::{Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Rulings, Time};
+use outlast_model::{Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Time};
 use outlast_wire::{RoomFrame, Steer};
 
 use crate::ended::{End, Ended, Tombstone};
@@ -36,7 +36,7 @@ enum Life {
     /// Somebody was admitted to it, and no shard has opened it yet.
     Promised { at: Time },
     /// A shard holds it, for all it has heard under `held`.
-    Open { held: Generation, settings: Option<RoomSettings>, rulings: Rulings },
+    Open { held: Generation, settings: Option<RoomSettings>, rulings: BTreeMap<Identity, Ruling> },
 }
 
 /// What a generation that somebody believes in is worth.
@@ -172,7 +172,7 @@ impl Rooms {
             return lost;
         }
         let Some(room) = self.rooms.get_mut(name) else {
-            let life = Life::Open { held: generation, settings, rulings: Rulings::default() };
+            let life = Life::Open { held: generation, settings, rulings: BTreeMap::new() };
             self.rooms.insert(name.clone(), Room { generation, life });
             return Opening::News;
         };
@@ -180,7 +180,7 @@ impl Rooms {
             Life::Open { settings: told, rulings, .. } => {
                 (*told == settings, std::mem::take(rulings))
             }
-            Life::Promised { .. } => (false, Rulings::default()),
+            Life::Promised { .. } => (false, BTreeMap::new()),
         };
         let raised = generation > room.generation;
         room.generation = room.generation.max(generation);
@@ -198,7 +198,11 @@ impl Rooms {
     ) -> Option<Generation> {
         let room = self.rooms.get_mut(name)?;
         let Life::Open { rulings, .. } = &mut room.life else { return None };
-        rulings.hear(room.generation, identity, ruling).then_some(room.generation)
+        let before = match ruling.clone() {
+            Some(ruling) => rulings.insert(identity.clone(), ruling),
+            None => rulings.remove(identity),
+        };
+        (before != ruling).then_some(room.generation)
     }
 
     /// Why a room that a shard has just opened must not be here; `None` when it may.
@@ -283,7 +287,7 @@ fn ruled(name: &RoomName, room: &Room) -> impl Iterator<Item = RoomFrame> {
         Life::Open { rulings, .. } => Some(rulings),
         Life::Promised { .. } => None,
     };
-    let each = rulings.into_iter().flat_map(Rulings::iter);
+    let each = rulings.into_iter().flatten();
     each.map(|(identity, ruling)| RoomFrame::Ruled {
         room: name.clone(),
         generation: room.generation,

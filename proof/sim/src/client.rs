@@ -11,6 +11,7 @@ use crate::{
     names::Answer,
     network::Host,
     retry::{MEDIA_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, RACE_AFTER, Sdk, TRIES_MAX},
+    rights::Token,
     world::World,
 };
 
@@ -43,6 +44,12 @@ pub(crate) struct Client {
     pub(crate) room: usize,
     pub(crate) sdk: Sdk,
     pub(crate) identity: Identity,
+    /// Counts the times that the person has come.
+    pub(crate) stay: u32,
+    /// Its access token.
+    pub(crate) token_held: Token,
+    /// It never uses another one than its first.
+    pub(crate) keeps_first: bool,
     pub(crate) stage: Stage,
     /// Timers of an earlier stage are void.
     pub(crate) token: u32,
@@ -93,6 +100,9 @@ impl Client {
             room,
             sdk,
             identity,
+            stay: 0,
+            token_held: Token::first(),
+            keeps_first: false,
             stage: Stage::Away,
             token: 0,
             want: Want::Join,
@@ -162,6 +172,7 @@ impl World {
         let it = &mut self.clients[client];
         (it.was_in, it.tries, it.want, it.moved) = (false, 0, Want::Join, None);
         it.out_since = Some(self.now);
+        self.stay_begins(client);
         self.enter_stage(client, Stage::Pausing);
         self.client_at(Duration::ZERO, client, Timer::Attempt);
     }
@@ -252,6 +263,7 @@ impl World {
             want: it.want,
             generation: outlast_model::Generation(0),
             settings: None,
+            token: it.token_held,
             ruling: None,
             nowhere_else: false,
         };
@@ -263,9 +275,11 @@ impl World {
             return;
         }
         match frame {
-            Frame::Taken { node, member, resumed } => {
+            Frame::Taken { node, member, resumed, token } => {
+                self.client_refreshed(client, token);
                 self.client_taken(client, node as usize, member, resumed);
             }
+            Frame::Token(token) => self.client_refreshed(client, token),
             Frame::Unavailable => {
                 // `/validate` is asked, and says no more.
                 let it = &self.clients[client];
@@ -278,6 +292,14 @@ impl World {
             Frame::Leave(leave) => self.client_told(client, leave),
             Frame::Fin => self.socket_lost(client),
             _ => {}
+        }
+    }
+
+    /// A refreshed token is used from then on, by those who look at it.
+    fn client_refreshed(&mut self, client: usize, token: Token) {
+        let it = &mut self.clients[client];
+        if !it.keeps_first {
+            it.token_held = token;
         }
     }
 

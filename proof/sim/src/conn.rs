@@ -10,6 +10,7 @@ use crate::{
     event::{ConnId, Event, Side},
     network::{Host, Network},
     queue::Queue,
+    rights::Token,
 };
 
 /// First wait for an acknowledgement, beside the round trip; doubled each time.
@@ -49,7 +50,9 @@ pub(crate) enum Frame {
     /// Client to gateway, gateway to node: the request.
     Enter(Enter),
     /// Node to gateway, gateway to client: it is in.
-    Taken { node: u16, member: u32, resumed: bool },
+    Taken { node: u16, member: u32, resumed: bool, token: Token },
+    /// Node to gateway, gateway to client: a refreshed token.
+    Token(Token),
     /// Node to gateway: no.
     Refused { why: No },
     /// Gateway to client: 503. SDKs do not look at `Retry-After`.
@@ -78,6 +81,8 @@ pub(crate) struct Enter {
     pub(crate) generation: Generation,
     /// What the room is to be, if it is opened.
     pub(crate) settings: Option<Arc<RoomSettings>>,
+    /// The client's.
+    pub(crate) token: Token,
     /// What the gateway knows to be ruled of the client.
     pub(crate) ruling: Option<Ruling>,
     /// The gateway knows no other node that could take it.

@@ -67,6 +67,7 @@ fn shape(chance: &mut Stream) -> Shape {
         clock_ppm: chance.weighted(&[(5, 50), (3, 500), (2, 10_000)]),
         mixed_versions: chance.hits(300),
         restless: true,
+        rulings: true,
     }
 }
 

@@ -65,6 +65,12 @@ pub(crate) enum Event {
     Flip { fault: u16 },
     /// What is to happen at the operator's or the supervisor's hand.
     Restart { process: u16, life: u16 },
+    /// An operator changes what a client may do.
+    Rule { client: u16 },
+    /// That reaches the node.
+    RuleCall { slot: u32 },
+    /// Its answer reaches the gateway.
+    RuleAnswer { slot: u32 },
     /// Name servers look at the gateways again.
     Names,
     /// The observer takes stock.

@@ -4,7 +4,7 @@ use outlast_directory::{CallId, Reply};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
-use outlast_model::{Epoch, Generation, NodeId, Time};
+use outlast_model::{Epoch, Generation, NodeId, RulingVersion, Time};
 use outlast_wire::Echo;
 
 use crate::{
@@ -43,6 +43,8 @@ pub(crate) struct Gateway {
     pub(crate) ended: Vec<Generation>,
     /// Rooms whose settings it was told.
     pub(crate) told_settings: Vec<bool>,
+    /// The newest ruling of each client that it was told.
+    pub(crate) told_rulings: Vec<RulingVersion>,
     out: Vec<Output>,
 }
 
@@ -90,6 +92,7 @@ impl World {
             epoch,
             streams,
             told_settings,
+            told_rulings: vec![RulingVersion::default(); self.clients.len()],
             judged_at: vec![Time::ZERO; self.nodes.len()],
             heard_of: vec![Time::ZERO; self.room_names.len()],
             falls: vec![[None; 2]; self.nodes.len()],
@@ -179,7 +182,10 @@ impl World {
                 self.seal(gateway, to, Content::Outlook(outlook));
             }
             Output::Go { ask, placement, nowhere_else, settings, ruling } => {
-                let order = Order { placement, nowhere_else, settings, ruling, at: self.now };
+                let it = &self.gateways[gateway];
+                let told = it.told_rulings[it.visits[ask.0 as usize].client];
+                let at = self.now;
+                let order = Order { placement, nowhere_else, settings, ruling, told, at };
                 self.go(gateway, ask.0 as usize, order);
             }
             Output::Unplaced { ask, why, .. } => self.unplaced(gateway, ask.0 as usize, why),

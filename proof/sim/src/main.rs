@@ -23,6 +23,7 @@ mod packet;
 mod process;
 mod queue;
 mod retry;
+mod rights;
 mod run;
 mod say;
 mod scale;

@@ -8,7 +8,7 @@ use outlast_tenure::{Admission, Goal, Input, Output, Tenure, TenureConfig, Why a
 use outlast_wire::RoomFrame;
 
 use crate::{
-    conn::{Enter, Frame, Leave, No, Want},
+    conn::{Enter, Frame, Leave, No, Purpose, Want},
     event::{ConnId, Event},
     oracle::LEASE,
     packet::{Content, Heard, Packet, aged},
@@ -268,8 +268,9 @@ impl World {
             Frame::Enter(enter) => self.node_asked(node, conn, enter),
             Frame::Bye => {
                 if let Some(member) = self.nodes[node].shard.member_at(conn) {
-                    let number = member.number;
+                    let (number, client) = (member.number, member.client);
                     self.remove_members(node, None, |_, member| member.number == number);
+                    self.end_stay(node, self.clients[client].room, client);
                 }
             }
             Frame::Fin => self.node_socket_closed(node, conn),
@@ -331,7 +332,7 @@ impl World {
 
     /// The shard has come to an admitted join.
     pub(crate) fn worked(&mut self, conn: ConnId, life: u16) {
-        let crate::conn::Purpose::Proxy { node, .. } = self.conns.get(conn).purpose else { return };
+        let Purpose::Proxy { node, .. } = self.conns.get(conn).purpose else { return };
         let node = node as usize;
         if self.processes[self.names.gateways + node].life != life {
             return;
@@ -359,6 +360,7 @@ impl World {
             number: self.members,
             client,
             conn: Some(conn),
+            token: enter.token,
             connected: false,
             joined_at: self.now,
             heard_at: self.now,
@@ -371,7 +373,8 @@ impl World {
         }
         let at = (room, enter.generation);
         let it = &mut self.nodes[node];
-        match it.shard.enter(self.now, at, settings, member) {
+        let coming = (member, &self.clients[client].identity, enter.ruling.clone());
+        match it.shard.enter(self.now, at, settings, coming) {
             Entered::Stale => {
                 let known = it.shard.room(room).map_or(Generation(0), |open| open.generation);
                 self.refuse(node, conn, No::Stale { known });
@@ -381,7 +384,7 @@ impl World {
                     format!("{} finds room-{room} full", world.node_ids[node])
                 });
             }
-            Entered::In { opened, dropped } => {
+            Entered::In { opened, dropped, ruled } => {
                 it.joins_admitted += 1;
                 if opened {
                     self.room_opened(node, room);
@@ -389,9 +392,13 @@ impl World {
                 if let Some(conn) = dropped.and_then(|before| before.conn) {
                     self.close(conn, 1);
                 }
-                let taken =
-                    Frame::Taken { node: node as u16, member: self.members, resumed: false };
-                self.send(conn, 1, taken);
+                if ruled.is_some() {
+                    let identity = self.clients[client].identity.clone();
+                    let room = self.room_names[room].clone();
+                    self.tenure(node, Input::Ruled { room, identity, ruling: ruled });
+                }
+                self.take(node, conn, self.members, false);
+                self.look_at_admitted(conn, node, self.members);
             }
         }
     }
@@ -428,7 +435,13 @@ impl World {
         if let Some(old) = old {
             self.close(old, 1);
         }
-        self.send(conn, 1, Frame::Taken { node: node as u16, member: number, resumed: true });
+        self.take(node, conn, number, true);
+    }
+
+    fn take(&mut self, node: usize, conn: ConnId, member: u32, resumed: bool) {
+        let token = self.session(node, member).map(|(_, token)| token);
+        let Some(token) = token else { return };
+        self.send(conn, 1, Frame::Taken { node: node as u16, member, resumed, token });
     }
 
     /// A participant's media is up; the gateway sees it pass by.

@@ -333,6 +333,7 @@ impl World {
     /// A room has ended where it was, since nobody was left in it.
     pub(crate) fn room_ends(&mut self, room: usize) {
         if self.nodes.iter().all(|node| node.shard.room(room).is_none()) {
+            self.stays_end(room);
             self.observer.rooms[room].settings = None;
             for gateway in &mut self.gateways {
                 if let Some(told) = gateway.told_settings.get_mut(room) {
@@ -405,6 +406,7 @@ impl World {
         self.queue.at(self.now + STOCK_INTERVAL, crate::event::Event::Stock);
         for room in 0..self.room_names.len() {
             self.look_at_room(room);
+            self.look_at_rights(room);
         }
         for node in 0..self.nodes.len() {
             self.look_at_node(node);
@@ -413,6 +415,7 @@ impl World {
         }
         for gateway in 0..self.names.gateways {
             self.look_at_visits(gateway);
+            self.look_at_rulings(gateway);
         }
         for client in 0..self.clients.len() {
             self.look_at_client(client);
@@ -464,7 +467,7 @@ impl World {
     }
 
     /// Whether a gateway and a node hear each other well, and can open connections.
-    fn talks(&self, gateway: usize, node: usize) -> bool {
+    pub(crate) fn talks(&self, gateway: usize, node: usize) -> bool {
         let (a, b) = (&self.processes[gateway], self.node(node));
         self.net.clean(self.now, a.host, b.host)
             && b.is_up()

@@ -19,6 +19,8 @@ pub(crate) struct Outcome {
     pub(crate) told: u64,
     pub(crate) moves: u64,
     pub(crate) excused_losses: u64,
+    /// Sessions looked at while a ruling was to be obeyed, and those that could not know of it.
+    pub(crate) rights: [u64; 2],
     /// Sorted, in milliseconds.
     pub(crate) gaps: Vec<u32>,
 }
@@ -51,6 +53,7 @@ fn outcome(world: &mut World) -> Outcome {
         told: observer.told,
         moves: observer.moves,
         excused_losses: observer.excused_losses,
+        rights: [world.operators.looked, world.operators.excused],
         gaps,
     }
 }
@@ -68,13 +71,15 @@ impl Outcome {
             None => "ok".to_owned(),
         };
         format!(
-            "{end}\nevents {}, faults {}, asks {}, told {}, moves {}, losses excused {}, trace {:016x}",
+            "{end}\nevents {}, faults {}, asks {}, told {}, moves {}, losses excused {}, rights looked at {} and excused {}, trace {:016x}",
             self.events,
             self.faults.iter().sum::<u32>(),
             self.asks,
             self.told,
             self.moves,
             self.excused_losses,
+            self.rights[0],
+            self.rights[1],
             self.hash
         )
     }

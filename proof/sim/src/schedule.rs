@@ -47,6 +47,9 @@ pub(crate) struct Shape {
     /// Whether people come and go; else they come once and stay.
     #[serde(default = "yes")]
     pub(crate) restless: bool,
+    /// Whether operators change what people may do.
+    #[serde(default)]
+    pub(crate) rulings: bool,
 }
 
 /// One fault: from when, for how long, what.

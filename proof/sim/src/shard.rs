@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use outlast_model::{Generation, RoomSettings, Time};
+use outlast_model::{Generation, Identity, RoomSettings, Ruling, Stays, Time};
 
-use crate::event::ConnId;
+use crate::{event::ConnId, rights::Token};
 
 /// Silence of a client's ICE checks after which it is sent nothing more.
 pub(crate) const CONSENT: Duration = Duration::from_secs(10);
@@ -28,6 +28,8 @@ pub(crate) struct Member {
     pub(crate) client: usize,
     /// Its signalling, while that is whole.
     pub(crate) conn: Option<ConnId>,
+    /// What it may do, and its client's token says from now on.
+    pub(crate) token: Token,
     pub(crate) connected: bool,
     pub(crate) joined_at: Time,
     pub(crate) heard_at: Time,
@@ -40,6 +42,9 @@ pub(crate) struct Room {
     pub(crate) room: usize,
     pub(crate) generation: Generation,
     pub(crate) settings: Option<RoomSettings>,
+    pub(crate) stays: Stays,
+    /// When one of its rulings changed last.
+    pub(crate) ruled_at: Time,
     pub(crate) members: Vec<Member>,
     /// Newer sessions of members, which wait until their clients have said something.
     pub(crate) successors: Vec<Member>,
@@ -50,7 +55,7 @@ pub(crate) struct Room {
 /// What came of a join at the shard.
 pub(crate) enum Entered {
     /// It is in; another session of the identity had waited until now.
-    In { opened: bool, dropped: Option<Member> },
+    In { opened: bool, dropped: Option<Member>, ruled: Option<Ruling> },
     /// The room is here under a newer generation.
     Stale,
     /// The room has as many participants as it may have.
@@ -75,7 +80,7 @@ impl Shard {
         self.rooms.iter().find(|open| open.room == room)
     }
 
-    fn room_mut(&mut self, room: usize) -> Option<&mut Room> {
+    pub(crate) fn room_mut(&mut self, room: usize) -> Option<&mut Room> {
         self.rooms.iter_mut().find(|open| open.room == room)
     }
 
@@ -85,7 +90,7 @@ impl Shard {
         now: Time,
         (room, generation): (usize, Generation),
         settings: Option<RoomSettings>,
-        member: Member,
+        (mut member, identity, sent): (Member, &Identity, Option<Ruling>),
     ) -> Entered {
         let mut opened = false;
         if self.room(room).is_none() {
@@ -94,6 +99,8 @@ impl Shard {
                 room,
                 generation,
                 settings: settings.clone(),
+                stays: Stays::default(),
+                ruled_at: now,
                 members: Vec::new(),
                 successors: Vec::new(),
                 opened_at: now,
@@ -110,11 +117,19 @@ impl Shard {
         opened |= generation > open.generation || open.settings.is_none() && settings.is_some();
         open.generation = generation;
         open.settings = open.settings.take().or(settings);
+        let newest = open.stays.inherit(identity, member.token.ruling(), sent);
+        let mut ruled = None;
+        if let Some((ruling, news)) = newest {
+            member.token = Token::of(&ruling);
+            if news {
+                (ruled, open.ruled_at) = (Some(ruling), now);
+            }
+        }
         let same = |other: &Member| other.client == member.client;
         let dropped = open.successors.extract_if(.., |other| same(other)).next();
         if open.members.iter().any(|other| same(other) && other.conn.is_some()) {
             open.successors.push(member);
-            return Entered::In { opened, dropped };
+            return Entered::In { opened, dropped, ruled };
         }
         open.members.retain(|other| !same(other));
         let limit = open.settings.as_ref().map_or(0, |it| it.max_participants) as usize;
@@ -123,7 +138,7 @@ impl Shard {
         }
         open.idle_since = None;
         open.members.push(member);
-        Entered::In { opened, dropped }
+        Entered::In { opened, dropped, ruled }
     }
 
     /// The client of this session has said something: if it waits, it takes its place, and who had that is returned.

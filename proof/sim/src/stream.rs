@@ -155,8 +155,18 @@ impl World {
                     let ended = &mut self.gateways[gateway].ended[room];
                     *ended = (*ended).max(*generation);
                 }
+                if let RoomFrame::Ruled { identity, ruling: Some(ruling), .. } = &*frame {
+                    self.ruling_told(gateway, identity.as_str(), ruling.version);
+                }
+                let over = match &*frame {
+                    RoomFrame::Closed { room, lost: false, .. } => Some(self.room_number(room)),
+                    _ => None,
+                };
                 let event = StreamEvent::Frame(*frame);
                 self.gateway(gateway, Input::Stream { node: id, event });
+                if let Some(room) = over {
+                    self.rulings_void(gateway, room);
+                }
             }
             Frame::Fin => {
                 (stream.conn, stream.connected) = (None, false);

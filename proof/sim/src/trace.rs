@@ -73,5 +73,8 @@ fn number(event: &Event) -> u64 {
         Event::Names => 19 << 56,
         Event::Stock => 20 << 56,
         Event::Replicate => 21 << 56,
+        Event::Rule { client } => 22 << 56 ^ u64::from(*client),
+        Event::RuleCall { slot } => 23 << 56 ^ u64::from(*slot),
+        Event::RuleAnswer { slot } => 24 << 56 ^ u64::from(*slot),
     }
 }

@@ -94,6 +94,7 @@ impl World {
         self.remove_members(node, Some(Leave::Disconnect), |_, member| {
             !member.connected && now.since(member.joined_at) >= JOIN_SPAN
         });
+        self.end_stays(node);
         let empty = self.nodes[node]
             .shard
             .close(|open| open.idle_since.is_some_and(|since| now.since(since) >= DEPARTURE_SPAN));

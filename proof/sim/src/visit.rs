@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Placement, Session, Unplaced, Why};
-use outlast_model::{RoomSettings, Ruling, SessionId, Time};
+use outlast_model::{RoomSettings, Ruling, RulingVersion, SessionId, Time};
 
 use crate::{
     conn::{Enter, Frame, Leave, No, Purpose, Want},
     event::{ConnId, Event},
+    rights::Token,
     world::World,
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Visit {
     /// The client's own connection.
     pub(crate) conn: ConnId,
     pub(crate) want: Want,
+    /// The client's.
+    pub(crate) token: Token,
     /// The way to the node.
     pub(crate) proxy: Option<ConnId>,
     pub(crate) order: Option<Order>,
@@ -42,6 +45,8 @@ pub(crate) struct Order {
     pub(crate) nowhere_else: bool,
     pub(crate) settings: Option<Arc<RoomSettings>>,
     pub(crate) ruling: Option<Ruling>,
+    /// For the observer: the newest ruling of the client that the gateway had been told by then.
+    pub(crate) told: RulingVersion,
     pub(crate) at: Time,
 }
 
@@ -85,6 +90,7 @@ impl World {
             client: enter.client as usize,
             conn,
             want: enter.want,
+            token: enter.token,
             proxy: None,
             order: None,
             stage: Stage::Asking,
@@ -206,6 +212,7 @@ impl World {
             want: visit.want,
             generation: order.placement.generation,
             settings: order.settings.clone(),
+            token: visit.token,
             ruling: order.ruling.clone(),
             nowhere_else: order.nowhere_else,
         };
@@ -237,6 +244,7 @@ impl World {
                 self.gateways[gateway].visits[number].left = true;
                 self.send(client_conn, 1, frame);
             }
+            Frame::Token(_) => self.send(client_conn, 1, frame),
             Frame::Active => self.gateway(gateway, Input::Reached { session }),
             Frame::Refused { why } => {
                 self.gateways[gateway].visits[number].proxy = None;

@@ -21,6 +21,7 @@ use crate::{
     process::{Clock, Process, State},
     queue::Queue,
     retry::Sdk,
+    rights::Operators,
     schedule::{Names, Schedule, What},
     trace::Trace,
 };
@@ -68,6 +69,7 @@ pub(crate) struct World {
     pub(crate) keyer: RoomKeyer,
     pub(crate) members: u32,
     pub(crate) observer: Observer,
+    pub(crate) operators: Operators,
     pub(crate) trace: Trace,
 }
 
@@ -123,6 +125,7 @@ impl World {
             keyer: RoomKeyer::new([7; 16]),
             members: 0,
             observer: Observer::new(&schedule),
+            operators: Operators::new(seed, shape.clients),
             trace: Trace::new(telling),
             net,
             processes,
@@ -156,6 +159,7 @@ impl World {
         for client in 0..self.clients.len() {
             self.plan_person(client);
         }
+        self.plan_rulings();
         self.queue.at(self.now + crate::names::LOOK_INTERVAL, Event::Names);
         self.queue.at(self.now + crate::observer::STOCK_INTERVAL, Event::Stock);
     }
@@ -210,6 +214,12 @@ impl World {
             Event::Stream { gateway, .. } => Some(*gateway as usize),
             Event::Datagram { slot } => Some(self.packets.get(*slot).to),
             Event::EngineReply { slot } => Some(self.answers.get(*slot).gateway),
+            Event::RuleCall { slot } => {
+                Some(self.operators.calls.get(*slot).processes(self.names.gateways)[1])
+            }
+            Event::RuleAnswer { slot } => {
+                Some(self.operators.calls.get(*slot).processes(self.names.gateways)[0])
+            }
             Event::Dial { conn } => self.server(self.conns.get(*conn).ends[1]),
             Event::Dialled { conn, .. } | Event::DialLate { conn } => {
                 self.server(self.conns.get(*conn).ends[0])
@@ -259,6 +269,9 @@ impl World {
             Event::End { fault } => self.heal(fault as usize),
             Event::Flip { fault } => self.flip(fault as usize),
             Event::Restart { process, life } => self.restart(process as usize, life),
+            Event::Rule { client } => self.operator_rules(client as usize),
+            Event::RuleCall { slot } => self.rule_called(slot),
+            Event::RuleAnswer { slot } => self.rule_answered(slot),
             Event::Names => self.look_for_gateways(),
             Event::Stock => self.take_stock(),
             Event::Replicate => self.engine_replicates(),
@@ -319,6 +332,9 @@ impl World {
         match event {
             Event::Datagram { slot } => drop(self.packets.take(slot)),
             Event::EngineReply { slot } => drop(self.answers.take(slot)),
+            Event::RuleCall { slot } | Event::RuleAnswer { slot } => {
+                let _unread = self.operators.calls.take(slot);
+            }
             Event::Dial { conn } => self.conns.dial_again(&mut self.queue, self.now, conn),
             _ => {}
         }

@@ -18,6 +18,8 @@ pub(crate) struct Totals {
     told: u64,
     moves: u64,
     excused: u64,
+    #[serde(default)]
+    rights: [u64; 2],
     /// By kind, in the order of [`What::KINDS`].
     faults: Vec<u64>,
     faults_least: Option<u32>,
@@ -36,6 +38,7 @@ impl Totals {
         self.told += outcome.told;
         self.moves += outcome.moves;
         self.excused += outcome.excused_losses;
+        self.add_rights(outcome.rights);
         self.traces = self.traces.wrapping_add(outcome.hash);
         self.add_faults(outcome.faults.iter().map(|count| u64::from(*count)));
         if outcome.violation.is_none() {
@@ -54,6 +57,7 @@ impl Totals {
         self.told += other.told;
         self.moves += other.moves;
         self.excused += other.excused;
+        self.add_rights(other.rights);
         self.traces = self.traces.wrapping_add(other.traces);
         self.add_faults(other.faults.into_iter());
         self.faults_least = self.faults_least.into_iter().chain(other.faults_least).min();
@@ -61,6 +65,11 @@ impl Totals {
             *self.gaps.entry(class).or_default() += count;
         }
         self.failures.extend(other.failures);
+    }
+
+    fn add_rights(&mut self, [looked, excused]: [u64; 2]) {
+        self.rights[0] += looked;
+        self.rights[1] += excused;
     }
 
     fn add_faults(&mut self, counts: impl Iterator<Item = u64>) {
@@ -110,6 +119,10 @@ impl Totals {
             self.gap(500),
             self.gap(950),
             self.gap(990)
+        ));
+        let [looked, excused] = self.rights;
+        say(format_args!(
+            "rights looked at {looked} times, {excused} times nobody could have known"
         ));
         say(format_args!("all traces: {:016x}; failed: {}", self.traces, self.failures.len()));
     }
