@@ -111,9 +111,11 @@ impl Rooms {
             .flat_map(|(name, room)| hosted(name, room).into_iter().chain(ruled(name, room)))
     }
 
-    /// One open room as a frame.
-    pub(crate) fn frame(&self, name: &RoomName) -> Option<RoomFrame> {
-        hosted(name, self.rooms.get(name)?)
+    /// One open room as a frame, and behind it its rulings: they hold under its generation, and an older home that has said
+    /// them before has no word in them any more.
+    pub(crate) fn frames_of(&self, name: &RoomName) -> impl Iterator<Item = RoomFrame> {
+        let room = self.rooms.get_key_value(name).into_iter();
+        room.flat_map(|(name, room)| hosted(name, room).into_iter().chain(ruled(name, room)))
     }
 
     pub(crate) fn standing(&self, now: Time, name: &RoomName, generation: Generation) -> Standing {

@@ -343,9 +343,10 @@ impl Tenure {
     }
 
     fn tell_hosted(&self, room: &RoomName, out: &mut Vec<Output>) {
-        if !self.followers.is_empty()
-            && let Some(frame) = self.rooms.frame(room)
-        {
+        if self.followers.is_empty() {
+            return;
+        }
+        for frame in self.rooms.frames_of(room) {
             self.tell(&frame, out);
         }
     }

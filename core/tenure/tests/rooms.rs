@@ -63,7 +63,8 @@ fn any_ruling() -> impl Strategy<Value = Option<Ruling>> {
 #[derive(Default)]
 struct Heard {
     rooms: BTreeMap<RoomName, Generation>,
-    rulings: BTreeMap<RoomName, BTreeMap<Identity, Ruling>>,
+    /// With the generation that the home has said each under last.
+    rulings: BTreeMap<RoomName, BTreeMap<Identity, (Generation, Ruling)>>,
     /// The highest generation under which a room was taken from this node.
     lost: BTreeMap<RoomName, Generation>,
 }
@@ -84,11 +85,10 @@ impl Heard {
             RoomFrame::Ruled { room, generation, identity, ruling } => {
                 prop_assert_eq!(self.rooms.get(&room), Some(&generation));
                 let rulings = self.rulings.entry(room).or_default();
-                let before = match &ruling {
-                    Some(ruling) => rulings.insert(identity, ruling.clone()),
-                    None => rulings.remove(&identity),
-                };
-                prop_assert!(before != ruling, "no news");
+                match ruling {
+                    Some(ruling) => drop(rulings.insert(identity, (generation, ruling))),
+                    None => prop_assert!(rulings.remove(&identity).is_some(), "no news"),
+                }
             }
             RoomFrame::Synced => {}
         }
