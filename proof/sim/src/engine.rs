@@ -38,6 +38,8 @@ pub(crate) struct Engine {
     /// Faults that keep it down.
     pub(crate) down: u8,
     pub(crate) slow: Duration,
+    /// When a fault of its own last began or healed, until the observer has looked at what came of it.
+    pub(crate) troubled_at: Option<Time>,
     pub(crate) calls: u64,
 }
 
@@ -47,7 +49,8 @@ impl Engine {
         let table = Table::new(InstanceId(instances));
         let slow = Duration::ZERO;
         let ends = Ends::new();
-        Engine { host, table, replica: None, instances, ends, down: 0, slow, calls: 0 }
+        let (replica, troubled_at) = (None, None);
+        Engine { host, table, replica, instances, ends, down: 0, slow, troubled_at, calls: 0 }
     }
 
     /// Everything in it is gone.

@@ -387,6 +387,7 @@ impl World {
 
     fn trouble_engine(&mut self, what: &What, begins: bool) {
         let engine = &mut self.engine;
+        engine.troubled_at = Some(self.now);
         match what {
             What::DirectoryFailover | What::DirectoryDown if begins => engine.down += 1,
             What::DirectoryFailover => {

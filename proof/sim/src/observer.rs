@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use outlast_control::{CALM_MIN, FLAP_SPAN, RegionHealth};
+use outlast_control::{CALM_MIN, FLAP_SPAN, PLANNED_KEPT, RegionHealth};
 use outlast_gateway_core::{Change, Health, Placement, Why};
 use outlast_model::{Generation, RoomSettings, Time};
 
@@ -260,7 +260,11 @@ impl World {
         let room = self.clients[client].room;
         let Some(home) = self.hosts(room).find(|home| *home != node) else { return };
         let opened = self.nodes[home].shard.room(room).map_or(self.now, |open| open.opened_at);
-        let calm = self.now.since(opened) > NEWS_MAX
+        // A claim that it had won before it heard of the home counts for a while: others may have been sent there.
+        let name = &self.room_names[room];
+        let planned = self.role_at(gateway).and_then(|(role, _)| role.view().planned(name));
+        let claimed = planned.is_some_and(|plan| plan.node == self.node_ids[node]);
+        let calm = self.now.since(opened) > if claimed { PLANNED_KEPT } else { NEWS_MAX }
             && !self.is_disturbed(gateway)
             && !self.node_disturbed(home)
             && !self.node_disturbed(node)
@@ -408,6 +412,7 @@ impl World {
             self.look_at_room(room);
             self.look_at_rights(room);
         }
+        self.look_at_directory();
         for node in 0..self.nodes.len() {
             self.look_at_node(node);
             self.look_at_drain(node);

@@ -11,11 +11,14 @@ use outlast_tenure::DRAIN_TELL_PERCENT;
 
 use crate::{
     conn::{Enter, Want},
+    process::Process,
     schedule::What,
     visit::{Order, Stage, Visit},
     world::World,
 };
 
+/// By then after its last fault the directory has what is true.
+const RESTORED_MAX: Duration = Duration::from_secs(10);
 /// How long a node may serve after a beat that a gateway has answered. The rules' own number: what is built may not move it.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
 /// By then a gateway has given up a node that it hears and that does not hear it, or the other way round, however many it
@@ -85,6 +88,44 @@ impl World {
             self.violated("record", |_| format!("{wrong}: {request:?} on {before:?}: {after:?}"));
         }
         reply
+    }
+
+    /// The directory is right again some time after it came back, or was emptied.
+    pub(crate) fn look_at_directory(&mut self) {
+        let fit = self.engine.down == 0 && self.engine.slow.is_zero();
+        let used = self.schedule.world.directory;
+        let long_ago = |at: &Time| self.now.since(*at) >= RESTORED_MAX;
+        if !used || !fit || !self.engine.troubled_at.as_ref().is_some_and(long_ago) {
+            return;
+        }
+        self.engine.troubled_at = None;
+        let now = self.now;
+        let calm = |process: &Process| now.since(process.disturbed_until) >= RESTORED_MAX / 3;
+        let gateways = 0..self.names.gateways;
+        if !gateways.clone().all(|gateway| {
+            let it = &self.processes[gateway];
+            it.is_up() && calm(it) && self.net.clean(self.now, it.host, self.engine.host)
+        }) {
+            return;
+        }
+        for room in 0..self.room_names.len() {
+            // One that has nobody in it yet, or any more, counts as well.
+            let open = |node: &usize| self.nodes[*node].shard.room(room).is_some();
+            let mut homes = (0..self.nodes.len()).filter(open);
+            let (Some(node), None) = (homes.next(), homes.next()) else { continue };
+            let opened_at = self.nodes[node].shard.room(room).map_or(self.now, |it| it.opened_at);
+            let heard = gateways.clone().all(|gateway| self.talks(gateway, node));
+            if !heard || !calm(self.node(node)) || self.now.since(opened_at) < RESTORED_MAX {
+                continue;
+            }
+            let record = self.record(self.keyer.key(&self.room_names[room]));
+            if record.as_ref().is_none_or(|record| record.node != self.node_ids[node]) {
+                self.violated("directory", |world| {
+                    let node = &world.node_ids[node];
+                    format!("room-{room} is at {node}; the directory, long back: {record:?}")
+                });
+            }
+        }
     }
 
     /// A machine has said when it wants to be woken, and whether that is `later` than now: what is due was to be done.

@@ -86,11 +86,23 @@ found! {
     regions_were_found_flapping_by_who_was_cut_off: 34,
     a_replica_lacked_the_last_writes: 7688,
     a_join_whose_gateway_lost_power_was_a_ghost: 7252,
+    a_deaf_node_that_began_anew_was_alive: 3,
+    a_home_that_began_anew_was_not_told_its_settings: 1856,
+    who_waited_was_not_looked_at_when_a_suspect_was_fine: 4834,
+    a_look_that_was_never_due_was_taken_for_a_pause: 11991,
+    gateways_that_ejected_each_other_s_choice_fought: 2043,
 }
 
 #[test]
 fn what_one_home_did_not_name_was_over_at_another_of_the_same_number() {
     assert_eq!(run(draw::schedule(92), Knobs::default()).violation, None);
+}
+
+#[test]
+fn an_older_home_ended_the_stay_at_a_newer_one() {
+    for seed in [3671, 5209] {
+        assert_eq!(run(draw::schedule(seed), Knobs::default()).violation, None);
+    }
 }
 
 #[test]
