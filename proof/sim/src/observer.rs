@@ -410,12 +410,12 @@ impl World {
         self.queue.at(self.now + STOCK_INTERVAL, crate::event::Event::Stock);
         for room in 0..self.room_names.len() {
             self.look_at_room(room);
-            self.look_at_rights(room);
         }
         self.look_at_directory();
         for node in 0..self.nodes.len() {
             self.look_at_node(node);
             self.look_at_drain(node);
+            self.look_at_rights(node);
             self.look_at_generations(node);
         }
         for gateway in 0..self.names.gateways {

@@ -11,7 +11,7 @@ use crate::{
     chance::Stream,
     conn::{Frame, Purpose},
     event::{ConnId, Event, Slots},
-    shard::Room,
+    shard::{Member, Room},
     world::World,
 };
 
@@ -351,40 +351,49 @@ impl World {
         }
     }
 
-    /// Everybody in a room, twice a second: whom it sends media to, and from whom, by the rights of both.
-    pub(crate) fn look_at_rights(&mut self, room: usize) {
-        let homes: Vec<usize> = self.hosts(room).filter(|node| self.sends(*node)).collect();
-        for node in homes {
-            let open = self.nodes[node].shard.room(room).expect("it is one of its hosts");
-            let members: Vec<_> =
-                open.members.iter().map(|m| (m.client, m.number, m.token, m.joined_at)).collect();
-            for (client, number, token, joined_at) in members {
-                if self.clients[client].room != room {
-                    let who = &self.clients[client].identity;
-                    let what = format!("{who} is served in room-{room}");
-                    return self.violated("rights", |_| what);
-                }
-                self.look_at_token(node, client, token);
-                let Some(last) = self.operators.clients[client].acknowledged else { continue };
-                if self.clients[client].media != Some((node, number)) {
-                    continue;
-                }
-                self.operators.looked += 1;
-                if token.version >= last.version {
-                    continue;
-                }
-                // It was ruled at another home of the room after this one had taken the client in.
-                if last.node != node && joined_at <= last.at {
-                    self.operators.clients[client].acknowledged = None;
-                    self.operators.excused += 1;
-                    continue;
-                }
-                self.violated("rights", |world| {
-                    let (node, who) = (&world.node_ids[node], &world.clients[client].identity);
-                    format!("{who} has {} at {node}, not {}", token.version, last.version)
-                });
+    /// Everybody at a node, twice a second: whom it sends media to, and from whom, by the rights of both.
+    pub(crate) fn look_at_rights(&mut self, node: usize) {
+        if !self.sends(node) {
+            return;
+        }
+        for at in 0..self.nodes[node].shard.rooms.len() {
+            let room = self.nodes[node].shard.rooms[at].room;
+            for member in 0..self.nodes[node].shard.rooms[at].members.len() {
+                self.look_at_member(
+                    node,
+                    room,
+                    self.nodes[node].shard.rooms[at].members[member].clone(),
+                );
             }
         }
+    }
+
+    fn look_at_member(&mut self, node: usize, room: usize, member: Member) {
+        let Member { client, number, token, joined_at, .. } = member;
+        if self.clients[client].room != room {
+            return self.violated("rights", |world| {
+                format!("{} is served in room-{room}", world.clients[client].identity)
+            });
+        }
+        self.look_at_token(node, client, token);
+        let Some(last) = self.operators.clients[client].acknowledged else { return };
+        if self.clients[client].media != Some((node, number)) {
+            return;
+        }
+        self.operators.looked += 1;
+        if token.version >= last.version {
+            return;
+        }
+        // It was ruled at another home of the room after this one had taken the client in.
+        if last.node != node && joined_at <= last.at {
+            self.operators.clients[client].acknowledged = None;
+            self.operators.excused += 1;
+            return;
+        }
+        self.violated("rights", |world| {
+            let (node, who) = (&world.node_ids[node], &world.clients[client].identity);
+            format!("{who} has {} at {node}, not {}", token.version, last.version)
+        });
     }
 
     /// Gateways know what is ruled at the homes that they hear well.
@@ -400,8 +409,11 @@ impl World {
     fn unknown_ruling(&self, gateway: usize) -> Option<(usize, Identity, RulingVersion)> {
         let (role, _) = self.role_at(gateway).filter(|_| self.is_calm(gateway))?;
         let view = role.view();
-        for node in (0..self.nodes.len()).filter(|node| self.hears(gateway, *node)) {
-            for open in &self.nodes[node].shard.rooms {
+        let ruled = |open: &&Room| open.stays.rulings().next().is_some();
+        let rules = |node: &usize| self.nodes[*node].shard.rooms.iter().any(|open| ruled(&open));
+        let nodes = (0..self.nodes.len()).filter(rules);
+        for node in nodes.filter(|node| self.hears(gateway, *node)) {
+            for open in self.nodes[node].shard.rooms.iter().filter(ruled) {
                 let young = self.now.since(open.ruled_at) < NEWS_MAX;
                 // Of two homes that do not know of each other, each has its own.
                 if young || self.hosts(open.room).count() > 1 {
