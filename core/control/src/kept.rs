@@ -67,8 +67,8 @@ impl Kept {
         self.rooms.get(room)?.rulings.get(identity)
     }
 
-    /// `node` has the room, and has said nothing of what it is set to: it has begun anew. Returns whether something is
-    /// kept that it does not know.
+    /// `node` has the room, and has said nothing of what it is set to: it has begun anew, or was
+    /// opened by somebody who did not know. Returns whether settings are kept.
     pub(crate) fn disclaim(&mut self, room: &RoomName, node: &NodeId) -> bool {
         let setting = self.rooms.get_mut(room).and_then(|room| room.setting.as_mut());
         let Some(setting) = setting else { return false };

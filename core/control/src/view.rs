@@ -118,9 +118,10 @@ impl View {
         }
     }
 
-    /// `room` stays at `node`, though that is ejected, until it is taken back.
+    /// `room` stays at `node`, though that is ejected, until it is taken back; not beyond [`ROOMS_PER_NODE_MAX`] rooms.
     pub fn entrust(&mut self, node: &NodeId, room: &RoomName) {
-        if let Some(node) = self.nodes.get_mut(node).filter(|node| node.ejected) {
+        let ejected = self.nodes.get_mut(node).filter(|node| node.ejected);
+        if let Some(node) = ejected.filter(|node| node.entrusted.len() < ROOMS_PER_NODE_MAX) {
             node.entrusted.insert(room.clone());
         }
     }
@@ -244,8 +245,8 @@ impl View {
         self.kept.settings(room).filter(|_| !knows)
     }
 
-    /// `room` is set to this, as its home `by` says; to nothing that it would say if it knew no better. Returns whether that
-    /// is kept: not when a later generation has spoken, nor beyond [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX) and
+    /// `room` is set to this, as its home `by` says. `None`: the home knows of no settings, and is to be told those that are
+    /// kept. Returns whether some are kept: not these when a later generation has spoken, nor beyond [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX) and
     /// [`KEPT_BYTES_MAX`](crate::KEPT_BYTES_MAX).
     pub fn set_settings(
         &mut self,

@@ -212,6 +212,7 @@ fn a_room_that_others_give_back_to_an_ejected_node_stays_there() {
             }
         }
         world.run(1_000);
+        assert!(session <= 3 * 15, "15 s");
     }
     world.run(1_000);
     let (home, generation, _) = world.place("at eu-1").unwrap();
