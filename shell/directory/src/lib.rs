@@ -1,0 +1,13 @@
+//! The directory's engines behind one trait. What each of them means is defined by `outlast_directory::Table`; what may
+//! differ is said there and at [`Engine`]. No decision is made here: which rooms are placed where, how long anybody waits
+//! and whether an engine counts as away is `outlast_directory::Caller`'s.
+
+mod access;
+mod address;
+mod embedded;
+mod engine;
+
+pub use access::{Access, Identity, Secret};
+pub use address::{Address, AddressError, EngineKind, HostPort, SERVERS_MAX, Shared};
+pub use embedded::Embedded;
+pub use engine::{Answer, Engine, PartState, Partition, REPLY_MAX};
