@@ -5,6 +5,7 @@
 mod breaker;
 mod caller;
 mod key;
+mod layout;
 mod record;
 mod request;
 mod table;
@@ -15,6 +16,7 @@ pub use caller::{
     RESOLVING_MAX, Shed, UNRESOLVED_KEPT, UNRESOLVED_MAX,
 };
 pub use key::{RoomKey, RoomKeyer};
+pub use layout::{Layout, Partition};
 pub use record::{NAME_BYTES_MAX, PlacementId, RECORD_BYTES_MAX, Record, RecordError};
 pub use request::{
     Changes, Event, Failure, InstanceId, NodeSummary, Placed, Reply, Request, Revision, Summary,

@@ -1,6 +1,6 @@
 //! A gateway in the world: the real [`Role`], with a shell that dials what it says and reports what came of it.
 
-use outlast_directory::{CallId, Reply};
+use outlast_directory::{CallId, Layout, Reply};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
@@ -110,7 +110,11 @@ impl World {
 
     fn directory_use(&self) -> Option<DirectoryUse> {
         let keyer = self.keyer;
-        self.schedule.world.directory.then_some(DirectoryUse { keyer, arbitrates: true })
+        self.schedule.world.directory.then_some(DirectoryUse {
+            keyer,
+            layout: Layout::Fixed(1),
+            arbitrates: true,
+        })
     }
 
     /// Tells the role something, and does what it says.

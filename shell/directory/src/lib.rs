@@ -10,4 +10,5 @@ mod engine;
 pub use access::{Access, Identity, Secret};
 pub use address::{Address, AddressError, EngineKind, HostPort, SERVERS_MAX, Shared};
 pub use embedded::Embedded;
-pub use engine::{Answer, Engine, PartState, Partition, REPLY_MAX};
+pub use engine::{Answer, Engine, PartState, REPLY_MAX};
+pub use outlast_directory::Partition;

@@ -114,7 +114,7 @@ impl Metrics {
         raise(&self.moves, facts.moves);
         raise(&self.flaws, facts.flaws);
         raise(&self.provisional, facts.provisional);
-        set(&self.directory_away, usize::from(facts.directory_away));
+        set(&self.directory_away, facts.directory_away);
         set(&self.directory_rooms, directory_rooms);
     }
 

@@ -219,7 +219,7 @@ fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() 
         world.way = way;
         let first = world.join("a");
         world.run(2_500);
-        assert!(world.went(first).is_some() && world.role.facts(world.now).directory_away);
+        assert!(world.went(first).is_some() && world.role.facts(world.now).directory_away == 1);
         // Nobody waits for a directory that is away.
         for n in 0..300 {
             let room = format!("room {n:03}");
@@ -244,7 +244,7 @@ fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() 
             assert!(world.now.since(back).as_secs() < 10, "right again within 10 s");
         }
         assert_eq!(world.held("room 007"), None);
-        assert!(!world.role.facts(world.now).directory_away);
+        assert_eq!(world.role.facts(world.now).directory_away, 0);
         assert_eq!(world.role.facts(world.now).told, [0; 7], "no session was touched");
         world.run(5_000);
         assert_eq!(sent(&world, "room 100"), 1);

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use outlast_directory::{CallId, Failure, InstanceId, Placed, PlacementId, Record, Reply, Table};
+use outlast_directory::{
+    CallId, Failure, InstanceId, Partition, Placed, PlacementId, Record, Reply, Table,
+};
 use outlast_gateway_core::{Goal, Input, NodeRefusal, Session, StreamEvent};
 use outlast_model::{Epoch, Generation, RoomSettings, SessionId};
 use outlast_wire::{Beat, RoomFrame};
@@ -221,7 +223,10 @@ fn rest(world: &mut World, step: Step) {
                 5 => Reply::Placed(Placed::Won(record(call as usize % 5, call % 9 + 1))),
                 _ => Reply::Placed(Placed::Held(record(call as usize % 5, call % 9 + 1))),
             };
-            world.handle(Input::Directory { call: CallId(call), reply });
+            world.handle(Input::Directory {
+                call: CallId { at: Partition(0), number: call },
+                reply,
+            });
         }
         Step::Drain => world.handle(Input::Drain),
         other => unreachable!("{other:?} is done by others"),
@@ -258,7 +263,7 @@ proptest! {
             world.node(node).hears = true;
         }
         world.run(15_000);
-        prop_assert_eq!(world.role.facts(world.now).directory_away, false);
+        prop_assert_eq!(world.role.facts(world.now).directory_away, 0);
         // What is left to do is beats, outlooks and the directory's.
         let before = world.wakes;
         world.run(10_000);

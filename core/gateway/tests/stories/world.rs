@@ -7,7 +7,7 @@ use std::{
 };
 
 use outlast_directory::{
-    CallId, Failure, InstanceId, Record, Reply, Request, RoomKey, RoomKeyer, Table,
+    CallId, Failure, InstanceId, Layout, Record, Reply, Request, RoomKey, RoomKeyer, Table,
 };
 use outlast_gateway_core::{
     AskId, DirectoryUse, GatewayFacts, Goal, Health, Input, NodeFacts, NodeRefusal, Output,
@@ -150,7 +150,11 @@ impl World {
             gateways: gateways.collect(),
             tell_per_second: None,
             spread: Spread::Everywhere,
-            directory: setup.directory.map(|arbitrates| DirectoryUse { keyer, arbitrates }),
+            directory: setup.directory.map(|arbitrates| DirectoryUse {
+                keyer,
+                layout: Layout::Fixed(1),
+                arbitrates,
+            }),
             seed: 7,
         };
         // Beats come at different phases.
