@@ -22,6 +22,8 @@ pub struct PartState {
     pub changes: u64,
     /// How far the replica that is furthest behind lags, where the engine tells.
     pub lag: Option<Duration>,
+    /// Rooms that are held, where that is known without asking.
+    pub rooms: Option<usize>,
     /// The last trouble, in words without secrets.
     pub trouble: Option<String>,
 }
