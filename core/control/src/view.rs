@@ -72,6 +72,11 @@ impl View {
         self.homes.hosted()
     }
 
+    /// The rooms that `node` says it hosts.
+    pub fn rooms_at(&self, node: &NodeId) -> impl Iterator<Item = &RoomName> {
+        self.nodes.get(node).into_iter().flat_map(|node| node.hosted.keys())
+    }
+
     /// Every room that a node says it hosts, node by node; one with two homes comes twice.
     pub fn room_names(&self) -> impl Iterator<Item = &RoomName> {
         self.nodes.values().flat_map(|node| node.hosted.keys())

@@ -250,6 +250,10 @@ impl Role {
             for room in self.view.unbury(node) {
                 self.hosted(now, node, &room, true, out);
             }
+            // While it was down, nothing was told of its rooms, whatever others made of them.
+            for room in self.view.rooms_at(node) {
+                self.claims.note(room);
+            }
             self.unite(now, out);
         }
         if change.to == Health::Alive {

@@ -245,7 +245,7 @@ impl World {
                     format!("{} finds region {region} {health:?}", world.gateway_ids[gateway])
                 });
                 if let Some(region) = self.names.zone(region.as_str()) {
-                    self.region_judged(region, health);
+                    self.region_judged(gateway, region, health);
                 }
             }
             Output::Drained => self.gateways[gateway].empty = true,

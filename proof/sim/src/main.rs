@@ -12,6 +12,7 @@ mod ending;
 mod engine;
 mod event;
 mod fault;
+mod flaps;
 mod gateway;
 mod geography;
 mod names;

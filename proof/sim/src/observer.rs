@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use outlast_control::{CALM_MIN, FLAP_SPAN, PLANNED_KEPT, RegionHealth};
+use outlast_control::PLANNED_KEPT;
 use outlast_gateway_core::{Change, Health, Placement, Why};
 use outlast_model::{Generation, RoomSettings, Time};
 
@@ -32,7 +32,7 @@ const MOVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A participant whose client has left is seen no longer.
 const GHOST_MAX: Duration = Duration::from_secs(30);
 /// By then every gateway has heard of a room that was opened.
-const NEWS_MAX: Duration = Duration::from_secs(1);
+pub(crate) const NEWS_MAX: Duration = Duration::from_secs(1);
 /// A room is not opened at one node more often than so in this span, while others open it too.
 const OPENINGS_MAX: usize = 4;
 const FEUD_SPAN: Duration = Duration::from_secs(10);
@@ -65,23 +65,10 @@ struct RoomTruth {
     settings: Option<RoomSettings>,
 }
 
-/// What the gateways have found of a region.
-#[derive(Clone, Copy, Debug, Default)]
-struct RegionTruth {
-    /// When the first gateway found it down, and the last that did so at about that time.
-    fell: Option<(Time, Time)>,
-    /// It fell twice within [`FLAP_SPAN`], and has not been calm since.
-    flaps: bool,
-    is_up: bool,
-    /// When a gateway last changed its mind about it.
-    judged_at: Time,
-}
-
 /// Everything that the observer keeps.
 pub(crate) struct Observer {
     pub(crate) violation: Option<Violation>,
     rooms: Vec<RoomTruth>,
-    judged: Vec<RegionTruth>,
     /// When each client could be served without a break since.
     served_since: Vec<Option<Time>>,
     people_disturbed: Vec<Time>,
@@ -108,7 +95,6 @@ impl Observer {
         Observer {
             violation: None,
             rooms: vec![RoomTruth::default(); shape.rooms],
-            judged: vec![RegionTruth::default(); regions],
             served_since: vec![None; shape.clients],
             people_disturbed: vec![Time::ZERO; regions],
             regions,
@@ -299,28 +285,6 @@ impl World {
         }
     }
 
-    /// A gateway has changed its mind about a region. Gateways do so one after the other: that is one fall.
-    pub(crate) fn region_judged(&mut self, region: usize, health: RegionHealth) {
-        let now = self.now;
-        let flapped = self.region_flaps(region);
-        let truth = &mut self.observer.judged[region];
-        truth.flaps = flapped;
-        if health == RegionHealth::Down {
-            let before = truth.fell.filter(|(first, _)| now.since(*first) > NEWS_MAX * 2);
-            truth.flaps |= before.is_some_and(|(_, last)| now.since(last) < FLAP_SPAN + NEWS_MAX);
-            let first = truth.fell.map(|(first, _)| first).filter(|_| before.is_none());
-            truth.fell = Some((first.unwrap_or(now), now));
-        }
-        truth.is_up = health == RegionHealth::Up;
-        truth.judged_at = now;
-    }
-
-    /// Whether a region comes and goes: what it has is left alone until it is calm.
-    fn region_flaps(&self, region: usize) -> bool {
-        let truth = &self.observer.judged[region];
-        truth.flaps && !(truth.is_up && self.now.since(truth.judged_at) >= CALM_MIN + NEWS_MAX)
-    }
-
     /// What a room is made as that nobody has told anything of: one of them is made by the server API.
     pub(crate) fn first_settings(&mut self, room: usize) -> Option<RoomSettings> {
         let truth = &mut self.observer.rooms[room];
@@ -432,6 +396,11 @@ impl World {
         }
     }
 
+    /// Whether a room has had one home at most for so long.
+    pub(crate) fn has_not_been_split_for(&self, room: usize, span: Duration) -> bool {
+        self.observer.rooms[room].split_at.is_none_or(|at| self.now.since(at) >= span)
+    }
+
     fn look_at_room(&mut self, room: usize) {
         let sending = || self.hosts(room).filter(|node| self.sends(*node));
         if sending().nth(1).is_none() {
@@ -453,7 +422,7 @@ impl World {
         let gateways = 0..self.names.gateways;
         let witnessed = gateways.clone().any(talk)
             && gateways.filter(concerned).all(talk)
-            && !self.hosts(room).any(|node| self.region_flaps(self.node(node).region));
+            && !self.has_home_that_flaps(room);
         let now = self.now;
         let truth = &mut self.observer.rooms[room];
         if !witnessed {

@@ -117,7 +117,10 @@ impl World {
             let (Some(node), None) = (homes.next(), homes.next()) else { continue };
             let opened_at = self.nodes[node].shard.room(room).map_or(self.now, |it| it.opened_at);
             let heard = gateways.clone().all(|gateway| self.talks(gateway, node));
-            if !heard || !calm(self.node(node)) || self.now.since(opened_at) < RESTORED_MAX {
+            // Another home that has just died may be what the directory was told last.
+            let alone = self.has_not_been_split_for(room, RESTORED_MAX);
+            let settled = alone && self.now.since(opened_at) >= RESTORED_MAX;
+            if !heard || !calm(self.node(node)) || !settled {
                 continue;
             }
             let record = self.record(self.keyer.key(&self.room_names[room]));

@@ -11,6 +11,7 @@ use crate::{
     conn::{Conns, Frame, Purpose},
     engine::{Engine, EngineAnswer, EngineCall},
     event::{ConnId, Event, Side, Slots, Timer},
+    flaps::Flaps,
     gateway::Gateway,
     geography,
     names::NameServers,
@@ -69,6 +70,7 @@ pub(crate) struct World {
     pub(crate) keyer: RoomKeyer,
     pub(crate) members: u32,
     pub(crate) observer: Observer,
+    pub(crate) flaps: Flaps,
     pub(crate) operators: Operators,
     pub(crate) trace: Trace,
 }
@@ -125,6 +127,7 @@ impl World {
             keyer: RoomKeyer::new([7; 16]),
             members: 0,
             observer: Observer::new(&schedule),
+            flaps: Flaps::new(names.gateways, names.regions.len()),
             operators: Operators::new(seed, shape.clients),
             trace: Trace::new(telling),
             net,

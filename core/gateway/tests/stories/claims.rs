@@ -502,3 +502,37 @@ fn a_node_that_dies_while_its_claim_is_on_the_way_does_not_get_the_client() {
     let goes = world.said.iter().filter(|(_, said)| matches!(said, Output::Go { .. })).count();
     assert_eq!(goes, 1);
 }
+
+#[test]
+fn what_others_made_of_a_node_s_rooms_while_it_was_down_is_put_right_when_it_is_back() {
+    let mut world = world();
+    let ask = world.join("a");
+    world.run(20);
+    let (node, generation, _) = world.went(ask).unwrap();
+    let node = node.to_owned();
+    world.hosts(&node, "a", generation);
+    world.run(3_000);
+    world.silence(&node);
+    world.run(3_000);
+    assert_eq!(world.health(&node), Health::Down);
+    // Another gateway moves the room, and nobody goes there.
+    let want = Record {
+        node: "us-1".into(),
+        epoch: Epoch(1),
+        generation: Generation(generation + 1),
+        id: PlacementId(77),
+        provisional: false,
+    };
+    let (room, expected) = (World::key("a"), Generation(generation));
+    world.parts[0].table.apply(world.now, &Request::Replace { room, expected, want });
+    world.run(5_000);
+    assert_eq!(world.held("a"), Some(("us-1", generation + 1)));
+    // The node names its rooms on a new stream before its first beat is heard.
+    world.stream(&node, StreamEvent::Connected);
+    world.hosts(&node, "a", generation);
+    world.stream(&node, StreamEvent::Frame(RoomFrame::Synced));
+    world.run(100);
+    world.wake_up(&node);
+    world.run(10_000);
+    assert_eq!(world.held("a"), Some((node.as_str(), generation + 2)));
+}
