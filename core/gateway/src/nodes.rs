@@ -123,8 +123,13 @@ impl Role {
         self.tell_older(node, heard_before, Why::NodeRestarted);
         let state = self.nodes.get_mut(node).expect("the caller has it");
         let named = std::mem::take(&mut state.named_since);
-        match state.stream {
-            Stream::Naming { since, .. } | Stream::Synced { since } if since > heard_before => {}
+        match &state.stream {
+            Stream::Synced { since } if *since > heard_before => {}
+            // What it has not named yet it did not have when it was another process.
+            Stream::Naming { since, named, .. } if *since > heard_before => {
+                let named = named.clone();
+                self.forget_rooms(now, node, &named);
+            }
             _ => self.forget_rooms(now, node, &named),
         }
     }

@@ -1,8 +1,8 @@
 //! A gateway in the world: the real [`Role`], with a shell that dials what it says and reports what came of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use outlast_directory::{CallId, Layout, Reply};
+use outlast_directory::{CallId, Layout, PlacementId, Reply};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
@@ -47,6 +47,8 @@ pub(crate) struct Gateway {
     pub(crate) told_settings: Vec<bool>,
     /// The newest ruling of each client that it was told.
     pub(crate) told_rulings: Vec<RulingVersion>,
+    /// Every placement that it has asked for.
+    pub(crate) claimed: BTreeSet<PlacementId>,
     /// When it turned the last ones away that got the same time to come back, which is this.
     pub(crate) turned_away: Vec<(Time, Duration)>,
     out: Vec<Output>,
@@ -97,6 +99,7 @@ impl World {
             streams,
             told_settings,
             told_rulings: vec![RulingVersion::default(); self.clients.len()],
+            claimed: BTreeSet::new(),
             turned_away: Vec::new(),
             judged_at: vec![Time::ZERO; self.nodes.len()],
             heard_of: vec![Time::ZERO; self.room_names.len()],

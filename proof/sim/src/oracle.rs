@@ -303,6 +303,10 @@ impl World {
     /// A gateway asks the directory for a room that it has not heard of: not for a node that comes and goes.
     pub(crate) fn look_at_claim(&mut self, gateway: usize, request: &Request) {
         let Request::Place { room, want } = request else { return };
+        // Asked again, because nobody knows what came of it.
+        if !self.gateways[gateway].claimed.insert(want.id) {
+            return;
+        }
         let node = &want.node;
         let Some((role, _)) = self.role_at(gateway) else { return };
         let number = self.node_number(node);

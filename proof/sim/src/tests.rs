@@ -91,6 +91,9 @@ found! {
     who_waited_was_not_looked_at_when_a_suspect_was_fine: 4834,
     a_look_that_was_never_due_was_taken_for_a_pause: 11991,
     gateways_that_ejected_each_other_s_choice_fought: 2043,
+    what_waited_while_a_gateway_stood_still_was_a_return_of_a_region: 68683,
+    what_others_made_of_a_dead_node_s_rooms_was_left_when_it_was_back: 31919,
+    what_a_dead_process_had_ousted_a_living_home: 67533,
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use outlast_control::Health;
+use outlast_gateway_core::StreamEvent;
+use outlast_wire::RoomFrame;
 
 use crate::{
     fleet::REGIONS,
@@ -122,4 +124,22 @@ fn what_a_node_hosted_counts_again_when_it_is_back_on_the_same_stream() {
         Some(("us-1".into(), 3, true)),
         "its stream has said so all along"
     );
+}
+
+#[test]
+fn nobody_makes_way_for_what_a_node_had_before_it_began_anew() {
+    let mut world = World::new(&Setup::default());
+    world.hosts("eu-1", "a", 3);
+    world.silence("eu-1");
+    world.run(5_000);
+    world.hosts("eu-2", "a", 1);
+    // The new process is heard before it has said what it has.
+    world.stream("eu-1", StreamEvent::Connected);
+    world.start("eu-1", 2);
+    world.run(2_000);
+    assert_eq!(world.health("eu-1"), Health::Alive);
+    world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+    world.run(2_000);
+    assert_eq!(world.steered(), []);
+    assert_eq!(world.place("a").unwrap().0, "eu-2");
 }
