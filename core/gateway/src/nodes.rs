@@ -61,7 +61,8 @@ impl Role {
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(state) = self.nodes.get_mut(node) else { return false };
-        if state.watch.epoch().is_some_and(|known| epoch < known) {
+        let known = state.watch.epoch();
+        if known.is_some_and(|known| epoch < known) {
             // Late, and of an earlier start.
             return false;
         }
@@ -92,7 +93,9 @@ impl Role {
         let due = state.watch.wake_at();
         self.watch_at = Time::first([self.watch_at, due]);
         if restarted {
-            self.restarted(now, node, heard_before);
+            // A fence raises the epoch by one, a start by the time that has passed.
+            let fenced = known.is_some_and(|known| epoch.0 == known.0 + 1);
+            self.restarted(now, node, heard_before, fenced);
         } else if !state.named_since.is_empty() {
             state.named_since.clear();
         }
@@ -117,9 +120,9 @@ impl Role {
         restarted || change.is_some() || drains || opens || reigns
     }
 
-    /// The node's process is another one than that last heard at `heard_before`, or has lost its lease and begun anew; what
-    /// is younger belongs to the new one.
-    fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time) {
+    /// The node's process is another one than that last heard at `heard_before`, or it has been `fenced` and has begun anew;
+    /// what is younger belongs to the new one, but for what a stream said that was there before: that is of its process.
+    fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time, fenced: bool) {
         self.tell_older(node, heard_before, Why::NodeRestarted);
         let state = self.nodes.get_mut(node).expect("the caller has it");
         let named = std::mem::take(&mut state.named_since);
@@ -130,7 +133,8 @@ impl Role {
                 let named = named.clone();
                 self.forget_rooms(now, node, &named);
             }
-            _ => self.forget_rooms(now, node, &named),
+            _ if fenced => self.forget_rooms(now, node, &named),
+            _ => self.forget_rooms(now, node, &BTreeSet::new()),
         }
     }
 

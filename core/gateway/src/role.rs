@@ -19,6 +19,7 @@ use crate::{
     nodes::{NodeState, PeerState, Stream},
     sessions::Seats,
     split::Feuds,
+    split::{LONG_PAUSE, PROVEN_AFTER},
     tell::Pace,
 };
 
@@ -75,6 +76,8 @@ pub struct Role {
     pub(crate) unite_at: Time,
     /// When this process last went on after it had stood still.
     pub(crate) resumed_at: Time,
+    /// From then on what streams have said counts that were there before the last long pause.
+    pub(crate) proven_at: Time,
     pub(crate) asks: Asks,
     pub(crate) claims: Claims,
     /// Rooms with sessions here that have lost their home.
@@ -129,6 +132,7 @@ impl Role {
             feuds: Feuds::default(),
             unite_at: now,
             resumed_at: Time::ZERO,
+            proven_at: Time::ZERO,
             asks: Asks::default(),
             claims: Claims::new(config.directory, jitter.bits(), now),
             moving: BTreeSet::new(),
@@ -394,6 +398,9 @@ impl Role {
             return;
         }
         self.resumed_at = now;
+        if late >= LONG_PAUSE {
+            self.proven_at = now + PROVEN_AFTER;
+        }
         for state in self.nodes.values_mut() {
             state.watch.forgive(now, late);
         }

@@ -10,8 +10,12 @@ use outlast_control::{Health, Home};
 use outlast_model::{NodeId, RegionName, RoomName, SessionId, Time};
 use outlast_wire::Steer;
 
-use crate::{Output, Role, Session, Why, sessions::is_superseded};
+use crate::{Output, Role, Session, Why, nodes::Stream, sessions::is_superseded};
 
+/// After a pause of so long streams may have broken without the end of them having come through.
+pub(crate) const LONG_PAUSE: Duration = Duration::from_secs(10);
+/// By then one that has broken is noticed: a ping more is not answered.
+pub(crate) const PROVEN_AFTER: Duration = Duration::from_secs(4);
 /// Span between two looks at rooms that could not be made one.
 const UNITE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a room is left at homes in two regions for the sake of a gateway there that has fewer nodes than this one.
@@ -111,6 +115,9 @@ impl Role {
         if !self.reigns(winner) {
             self.split.insert(room.clone());
             return;
+        }
+        if self.is_unproven(now, room, winner) {
+            return self.leave_apart(now, room);
         }
         let tie = losers.iter().any(|loser| loser.generation == *generation);
         let generation = if tie { generation.next() } else { *generation };
@@ -217,6 +224,17 @@ impl Role {
             && self.nodes.get(node).is_some_and(|state| state.echoed >= self.resumed_at)
     }
 
+    /// Whether that `node` has `room` may be of long ago: it is naming its rooms again, and has not named this one; or this
+    /// process has stood still for so long that the stream may have broken on the way, without the last words on it, and has
+    /// run for a moment only.
+    fn is_unproven(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
+        match self.nodes.get(node).map(|state| &state.stream) {
+            Some(Stream::Naming { named, .. }) => !named.contains(room),
+            Some(Stream::Synced { since }) => now < self.proven_at && *since < self.resumed_at,
+            Some(Stream::Never | Stream::Lost) | None => now < self.proven_at,
+        }
+    }
+
     /// The sessions of `room` that are not at the home that counts follow it.
     pub(crate) fn supersede(&mut self, now: Time, room: &RoomName) {
         let ids: Vec<_> = self.sessions.of_room(room).collect();
@@ -243,6 +261,9 @@ impl Role {
         let home = self.view.home(room).filter(|home| is_superseded(session, home))?;
         if !self.reigns(&home.node) {
             return Some(Follow::WhenBack);
+        }
+        if self.is_unproven(now, room, &home.node) {
+            return Some(Follow::WhenTogether);
         }
         let hosted = self.view.hosts(room).iter().any(|home| home.node == *node);
         let stays = hosted && self.may_stay(now, room, node, &home.node);

@@ -105,7 +105,7 @@ fn after_it_stood_still_it_speaks_for_no_home_that_has_not_answered_since() {
     // What had piled up comes first: the room lives elsewhere by now, and us-1 may be gone.
     world.hosts("eu-2", "a", 1);
     assert_eq!(world.steered(), []);
-    world.run(1_500);
+    world.run(4_500);
     assert_eq!(world.steered().first(), Some(&steer("eu-2", "us-1", 4)));
 }
 
@@ -142,4 +142,42 @@ fn nobody_makes_way_for_what_a_node_had_before_it_began_anew() {
     world.run(2_000);
     assert_eq!(world.steered(), []);
     assert_eq!(world.place("a").unwrap().0, "eu-2");
+}
+
+#[test]
+fn what_a_node_named_last_goes_with_its_process_and_stays_when_it_was_fenced() {
+    for (epoch, kept) in [(1_000, false), (2, true)] {
+        let mut world = World::new(&Setup::default());
+        world.run(1_000);
+        // Its machine loses power at once, and the stream is not closed; or it goes on under another epoch.
+        world.silence("eu-1");
+        world.hosts("eu-1", "a", 3);
+        world.start("eu-1", epoch);
+        world.run(2_000);
+        assert_eq!(world.health("eu-1"), Health::Alive);
+        world.hosts("eu-2", "a", 1);
+        let steered = if kept { vec![steer("eu-2", "eu-1", 3)] } else { Vec::new() };
+        assert_eq!(world.steered(), steered);
+    }
+}
+
+#[test]
+fn after_a_long_pause_nobody_makes_way_for_what_a_broken_stream_had_said() {
+    for broken in [true, false] {
+        let mut world = World::new(&Setup::default());
+        world.hosts("eu-1", "a", 2);
+        world.run(1_000);
+        world.stand_still(Duration::from_secs(30));
+        world.hosts("eu-2", "a", 1);
+        world.run(3_000);
+        assert_eq!(world.steered(), [], "eu-1 may have lost it long ago");
+        if broken {
+            world.stream("eu-1", StreamEvent::Lost);
+            world.stream("eu-1", StreamEvent::Connected);
+            world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+        }
+        world.run(3_000);
+        let steered = if broken { Vec::new() } else { vec![steer("eu-2", "eu-1", 2)] };
+        assert_eq!(world.steered(), steered);
+    }
 }
