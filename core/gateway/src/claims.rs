@@ -449,6 +449,7 @@ impl Role {
             self.claims.recheck.insert((now + RECHECK_AFTER, room.clone()));
         }
         self.take_away(now, room, &home.node);
+        self.tell_raised(room, &home, out);
         let newest = self.view.next_generation(room) <= home.generation;
         if self.view.plan(now, room, home.clone()) || !newest {
             return self.look_again(now, asks, out);

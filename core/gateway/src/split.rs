@@ -171,6 +171,18 @@ impl Role {
         }
     }
 
+    /// `room` is to be at `home`. When that node has it already, beside others, it is told the number that makes it count, or it
+    /// would be one of several until somebody comes.
+    pub(crate) fn tell_raised(&self, room: &RoomName, home: &Home, out: &mut Vec<Output>) {
+        let hosts = self.view.hosts(room);
+        let older = |host: &Home| host.node == home.node && host.generation < home.generation;
+        if hosts.len() > 1 && hosts.iter().any(older) && self.reigns(&home.node) {
+            let Home { node, generation } = home.clone();
+            let steer = Steer { room: room.clone(), generation, node: node.clone() };
+            out.push(Output::Steer { node, steer });
+        }
+    }
+
     /// Whether `room` is left at `node` although its home is another: people who are there could not follow it.
     fn may_stay(&self, now: Time, room: &RoomName, node: &NodeId, home: &NodeId) -> bool {
         let (Some(here), Some(there)) = (self.region_of(node), self.region_of(home)) else {

@@ -94,6 +94,9 @@ found! {
     what_waited_while_a_gateway_stood_still_was_a_return_of_a_region: 68683,
     what_others_made_of_a_dead_node_s_rooms_was_left_when_it_was_back: 31919,
     what_a_dead_process_had_ousted_a_living_home: 67533,
+    what_a_dead_process_said_last_was_of_its_successor: 96497,
+    a_stream_that_broke_during_a_long_pause_was_believed: 99702,
+    two_homes_that_a_third_left_behind_stayed_two: 103526,
 }
 
 #[test]

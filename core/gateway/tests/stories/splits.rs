@@ -181,3 +181,20 @@ fn after_a_long_pause_nobody_makes_way_for_what_a_broken_stream_had_said() {
         assert_eq!(world.steered(), steered);
     }
 }
+
+#[test]
+fn of_two_homes_that_a_third_leaves_behind_one_becomes_the_home() {
+    let mut world = World::new(&Setup { directory: Some(true), ..Setup::default() });
+    for (node, generation) in [("eu-1", 5), ("eu-2", 3), ("us-1", 2)] {
+        world.hosts(node, "a", generation);
+    }
+    world.open(1, "a", "eu-1", 5);
+    world.run(1_000);
+    world.steered();
+    world.silence("eu-1");
+    world.run(4_000);
+    assert_eq!(world.steered(), [steer("eu-2", "eu-2", 6)]);
+    world.hosts("eu-2", "a", 6);
+    world.run(1_000);
+    assert_eq!(world.steered(), [steer("us-1", "eu-2", 6)]);
+}
