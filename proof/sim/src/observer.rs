@@ -282,6 +282,9 @@ impl World {
         // At the heaviest loss of these worlds, five beats in a row are lost in one run of 60,000: once in a run is chance.
         let chance = change.to == Health::Down && !excused && self.schedule.world.loss_permille > 5;
         let chance = chance && !std::mem::replace(&mut self.observer.chance_taken, true);
+        if chance {
+            self.processes[self.names.gateways + node].disturbed_until = self.now + WOKEN_SPAN;
+        }
         if change.to == Health::Down && !excused && !chance {
             self.violated("false-alarm", |world| {
                 let (gateway, node) = (&world.gateway_ids[gateway], &world.node_ids[node]);

@@ -28,6 +28,8 @@ const CUT_NOTICED_MAX: Duration = Duration::from_secs(6);
 const UNTOLD_MAX: Duration = Duration::from_secs(3);
 /// The same of whose room has gone elsewhere. The node tells them too, if it can.
 const STRAYED_MAX: Duration = Duration::from_secs(1);
+/// By then whoever stood still has heard of the others that they live: a beat each way, and its echo.
+const PROVEN_MAX: Duration = Duration::from_secs(1);
 /// By then somebody whose way to the node has broken is told what to do.
 const BROKEN_MAX: Duration = Duration::from_millis(1_500);
 /// When everybody should have been told to go, a drained node that runs has nobody left of those who were there before.
@@ -124,7 +126,12 @@ impl World {
                 continue;
             }
             let record = self.record(self.keyer.key(&self.room_names[room]));
-            if record.as_ref().is_none_or(|record| record.node != self.node_ids[node]) {
+            let just_lost = record.as_ref().is_some_and(|record| {
+                let holder = self.node(self.node_number(&record.node));
+                now.since(holder.disturbed_until) < RESTORED_MAX
+            });
+            let wrong = record.as_ref().is_none_or(|record| record.node != self.node_ids[node]);
+            if wrong && !just_lost {
                 self.violated("directory", |world| {
                     let node = &world.node_ids[node];
                     format!("room-{room} is at {node}; the directory, long back: {record:?}")
@@ -230,7 +237,9 @@ impl World {
             }
             let hosts = role.view().hosts(&self.room_names[room]);
             let lives = |node: &NodeView| node.health == Health::Alive;
-            let heard_at = it.heard_of[room].max(order.at);
+            // One that stood still follows nobody who has not answered since.
+            let proven_at = self.processes[gateway].stood_until + PROVEN_MAX;
+            let heard_at = it.heard_of[room].max(order.at).max(proven_at);
             hosts.first().is_some_and(|home| role.view().node(&home.node).is_some_and(lives))
                 && hosts.iter().all(|home| home.node != order.placement.node)
                 && self.now.since(heard_at) > STRAYED_MAX
