@@ -34,7 +34,7 @@ pub enum LabError {
     Shape(#[from] ShapeError),
     /// No fault there. A fault of a whole site is lifted by the site's name alone.
     #[error("nothing to heal at {0}; the faults are: {1}")]
-    Whole(String, String),
+    NothingToHeal(String, String),
     /// `ip` refused or failed.
     #[error("{command}: {said}")]
     Command {

@@ -1,7 +1,7 @@
 //! The project's network laboratory: hosts in network namespaces, gathered in sites, and between them a wide-area network
 //! that delays, loses, bursts, duplicates, reorders, limits and cuts as it is told, from a seed.
 //!
-//! ```ignore
+//! ```no_run
 //! use outlast_lab::{Lab, Plan, Shape};
 //! # fn main() -> Result<(), outlast_lab::LabError> {
 //! let lab = Lab::up(&Plan::three_regions())?; // eu, us, ap; RTT 80, 150, 220 ms
@@ -28,8 +28,22 @@ mod plan;
 mod shape;
 mod wan;
 
+mod alone;
+mod berth;
+mod control;
+mod emulator;
+mod lab;
+mod namespace;
+mod rights;
+
+pub use alone::{alone, inside};
+pub use berth::{labs, sweep};
+pub use control::{Order, Status, ask, listens, serve};
 pub use counters::{Counters, Punctuality};
+pub use emulator::Priority;
 pub use error::LabError;
 pub use fate::{Fate, LinkId, Loss, fate};
+pub use lab::{HostView, Lab, LinkView};
+pub use namespace::inside_command;
 pub use plan::{ADDRESSES_MAX, HOSTS_MAX, Link, Near, Plan, PlanError, SITES_MAX, Site};
 pub use shape::{Burst, DELAY_MAX, RATE_MIN, Shape, ShapeError};

@@ -22,6 +22,8 @@ pub const ADDRESSES_MAX: usize = 16;
 const NAME_MAX: usize = 20;
 /// Smallest MTU: IPv6's least (RFC 8200 §5).
 const MTU_MIN: u16 = 1280;
+/// Longest way from a site to the one that it is near.
+const NEAR_MS_MAX: f64 = 1000.0;
 /// One way between two hosts of a site: two machines in neighbouring halls.
 const LOCAL_MS: f64 = 0.1;
 
@@ -257,8 +259,11 @@ impl Plan {
                     near.site
                 ));
             }
-            if !(near.delay_ms >= 0.0) {
-                return limit(format!("{name} is {} ms from {}", near.delay_ms, near.site));
+            if !(0.0..=NEAR_MS_MAX).contains(&near.delay_ms) {
+                return limit(format!(
+                    "{name} is {} ms from {}: from 0 to {NEAR_MS_MAX}",
+                    near.delay_ms, near.site
+                ));
             }
         }
         Ok(())
