@@ -15,6 +15,7 @@ use crate::show::say;
 const READY: &str = "ready ";
 /// Longest plan that it reads: the largest there can be is a tenth of it.
 const PLAN_MAX: u64 = 1 << 20;
+const LABS: &str = "/run/outlast-lab";
 /// Where it complains, if ever, when nobody is there to listen.
 const LOG: &str = "/run/outlast-lab/log";
 
@@ -23,6 +24,8 @@ pub(crate) fn start(plan: &Plan) -> anyhow::Result<String> {
     let program = env::current_exe().context("a running program has a file")?;
     let mut command = Command::new(program);
     command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Who may not write there may not make a lab either, and is told so by the process itself.
+    let _made = fs::create_dir_all(LABS);
     if let Ok(log) = fs::OpenOptions::new().append(true).create(true).open(LOG) {
         command.stderr(log);
     }

@@ -3,14 +3,14 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, ErrorKind},
+    io::ErrorKind,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{error::LabError, namespace};
+use crate::{error::LabError, namespace, rights};
 
 const LABS: &str = "/run/outlast-lab";
 /// Held while labs are made or swept, so that nobody sweeps what is just being made.
@@ -64,21 +64,19 @@ pub(crate) fn directory(id: &str) -> PathBuf {
 /// The labs that are alive, by their ids.
 ///
 /// # Errors
-/// When the system refuses to tell.
+/// When the system refuses to tell, as it does when they are another user's.
 pub fn labs() -> Result<Vec<String>, LabError> {
-    let mut alive = all()?;
-    alive.retain(|id| !is_dead(id));
-    Ok(alive)
+    Ok(all()?.1)
 }
 
 /// Removes what is left of labs whose process is gone: what still runs in their namespaces is ended. Returns their ids.
 ///
 /// # Errors
-/// When the system refuses.
+/// When this process may not, or the system refuses.
 pub fn sweep() -> Result<Vec<String>, LabError> {
+    rights::check_capabilities()?;
     let _gate = gate()?;
-    let mut dead = all()?;
-    dead.retain(|id| is_dead(id));
+    let (dead, _) = all()?;
     for id in &dead {
         namespace::remove(&prefix(id))?;
         let directory = directory(id);
@@ -100,10 +98,11 @@ fn gate() -> Result<File, LabError> {
     Ok(gate)
 }
 
-fn all() -> Result<Vec<String>, LabError> {
+/// Ids of the dead, and of those that are alive.
+fn all() -> Result<(Vec<String>, Vec<String>), LabError> {
     let entries = match fs::read_dir(LABS) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(LabError::at(Path::new(LABS))(error)),
     };
     let directories =
@@ -111,14 +110,19 @@ fn all() -> Result<Vec<String>, LabError> {
     let mut ids: Vec<String> =
         directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     ids.sort_unstable();
-    Ok(ids)
+    let (mut dead, mut alive) = (Vec::new(), Vec::new());
+    for id in ids {
+        if is_dead(&id)? { dead.push(id) } else { alive.push(id) }
+    }
+    Ok((dead, alive))
 }
 
 /// Whether nobody holds the lab's lock. The lock itself goes with the process, however that ends.
-fn is_dead(id: &str) -> bool {
-    let lock: io::Result<File> = File::open(directory(id).join(LOCK));
-    match lock {
-        Ok(lock) => lock.try_lock().is_ok(),
-        Err(error) => error.kind() == ErrorKind::NotFound,
+fn is_dead(id: &str) -> Result<bool, LabError> {
+    let path = directory(id).join(LOCK);
+    match File::open(&path) {
+        Ok(lock) => Ok(lock.try_lock().is_ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(LabError::at(&path)(error)),
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use outlast_lab::{Lab, Plan, Priority, Shape};
 
-use crate::show::say;
+use crate::show::{self, say};
 
 /// One way, of the link whose error is measured.
 const DELAY: Duration = Duration::from_millis(40);
@@ -41,6 +41,8 @@ pub(crate) fn all(seconds: Duration) -> anyhow::Result<()> {
     ))?;
     lab.shape("a", "b", Shape::default())?;
     say(format_args!("no delay:       {}", errors(&from, &to, Duration::ZERO, seconds)?))?;
+    // The rest of the error is between the device and the receiver's thread.
+    say(show::late(&lab.punctuality()))?;
     lab.shape("a", "b", way)?;
     for rate in [10_000, 50_000, 100_000] {
         say(flood(&lab, &from, &to, Some(rate), seconds)?)?;

@@ -15,11 +15,7 @@ const ADVICE: &str = "run it as root, or without root inside `outlast-lab rootle
 /// # Errors
 /// When it may not, with what is missing and what helps.
 pub(crate) fn check() -> Result<(), LabError> {
-    if !has_capabilities() {
-        return Err(LabError::Rights(format!(
-            "a lab needs CAP_NET_ADMIN and CAP_SYS_ADMIN, which this process lacks: {ADVICE}"
-        )));
-    }
+    check_capabilities()?;
     check_tun()?;
     for (program, package) in [("ip", "iproute2"), ("nsenter", "util-linux")] {
         if Command::new(program).arg("-V").output().is_err() {
@@ -29,6 +25,17 @@ pub(crate) fn check() -> Result<(), LabError> {
         }
     }
     Ok(())
+}
+
+/// # Errors
+/// When it is not root, or as good as that.
+pub(crate) fn check_capabilities() -> Result<(), LabError> {
+    if has_capabilities() {
+        return Ok(());
+    }
+    Err(LabError::Rights(format!(
+        "a lab needs CAP_NET_ADMIN and CAP_SYS_ADMIN, which this process lacks: {ADVICE}"
+    )))
 }
 
 /// # Errors

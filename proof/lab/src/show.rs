@@ -5,7 +5,7 @@ use std::{
     io::{self, ErrorKind, Write as _},
 };
 
-use outlast_lab::{Counters, LinkView, Priority, Status};
+use outlast_lab::{Counters, LinkView, Priority, Punctuality, Status};
 
 /// Writes lines to the standard output. That nobody reads them any more is no fault.
 pub(crate) fn say(lines: impl fmt::Display) -> io::Result<()> {
@@ -52,18 +52,18 @@ pub(crate) fn status(status: &Status) -> String {
             );
         }
     }
-    let late = &status.punctuality;
-    let _ = write!(
-        text,
-        "\n{} packets to nobody here\nhanded over late by < 0.1 ms: {}, < 1 ms: {}, < 10 ms: {}, more: {}; at worst {} us",
-        status.strays,
-        late.within_100_us,
-        late.within_1_ms,
-        late.within_10_ms,
-        late.later,
-        late.worst_us
-    );
+    let _ =
+        write!(text, "\n{} packets to nobody here\n{}", status.strays, late(&status.punctuality));
     text
+}
+
+/// How late the emulator was.
+pub(crate) fn late(punctuality: &Punctuality) -> String {
+    let Punctuality { within_100_us, within_1_ms, within_10_ms, later, worst_us } = punctuality;
+    format!(
+        "handed over late by < 0.1 ms: {within_100_us}, < 1 ms: {within_1_ms}, < 10 ms: {within_10_ms}, more: {later}; \
+         at worst {worst_us} us"
+    )
 }
 
 pub(crate) fn faults(status: &Status) -> String {

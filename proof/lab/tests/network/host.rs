@@ -35,7 +35,7 @@ fn a_command_runs_at_its_host() {
     assert!(said.contains("inet 198.18.2.1/32"), "{said}");
     assert!(said.contains("inet6 2001:2:0:2::1/128"), "{said}");
     assert!(!said.contains("fe80"), "no address that the plan does not name: {said}");
-    let missing = lab.command("us.a", "no-such-program").unwrap().output().unwrap();
+    let missing = lab.command("us.a", "/no/such/program").unwrap().output().unwrap();
     assert_eq!(missing.status.code(), Some(127));
     let unknown = lab.command("fr.a", "true").unwrap_err().to_string();
     assert_eq!(unknown, "there is no \"fr.a\" in this lab; it has eu, eu.a, eu.b, us, us.a");
