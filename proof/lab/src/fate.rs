@@ -133,6 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn one_misfortune_says_nothing_of_another() {
+        let shape = Shape { loss: 0.5, duplicate: 0.5, reorder: 0.5, ..Shape::default() };
+        for both in [
+            share(&shape, |fate| fate.lost.is_some() && fate.duplicated),
+            share(&shape, |fate| fate.lost.is_some() && fate.held),
+            share(&shape, |fate| fate.duplicated && fate.held),
+        ] {
+            assert!((both - 0.25).abs() < 0.01, "{both}");
+        }
+    }
+
+    #[test]
     fn bursts_have_the_share_and_the_length_of_gilbert_and_elliott() {
         let burst = Burst { start: 0.01, end: 0.19, loss: 1.0 };
         let shape = Shape { burst: Some(burst), ..Shape::default() };

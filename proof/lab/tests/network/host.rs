@@ -20,6 +20,11 @@ fn sleeping(command: &mut Command) -> Child {
     child
 }
 
+fn assert_killed(child: &mut Child) {
+    until("the child has ended", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), None, "by a signal");
+}
+
 fn namespaces() -> usize {
     fs::read_dir("/run/netns").map(|names| names.count()).unwrap_or_default()
 }
@@ -73,7 +78,7 @@ fn nothing_is_left_of_a_lab_that_went_down() {
     drop(lab);
     assert_eq!(namespaces(), before);
     assert_eq!(labs().unwrap(), [""; 0]);
-    assert_eq!(child.wait().unwrap().code(), None, "killed");
+    assert_killed(&mut child);
 }
 
 /// The owner is a lab in the background; SIGKILL gives it no time for anything.
@@ -98,6 +103,6 @@ fn nothing_is_left_of_a_lab_whose_owner_was_killed() {
     assert_eq!(namespaces(), 6, "nobody cleared up yet");
     assert_eq!(sweep().unwrap(), [id]);
     assert_eq!(namespaces(), 0);
-    assert_eq!(child.wait().unwrap().code(), None, "killed");
+    assert_killed(&mut child);
     assert_eq!(sweep().unwrap(), [""; 0]);
 }
