@@ -3,14 +3,15 @@
 
 use std::{
     env,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
+    thread,
 };
 
 use crate::{LabError, rights};
 
-/// Set inside.
+/// Set for a test that runs again inside.
 const INSIDE: &str = "OUTLAST_LAB_INSIDE";
 /// Set to anything, a test of a lab that cannot be made fails instead of being left out. Build servers set it.
 const MUST: &str = "CI";
@@ -35,7 +36,7 @@ pub fn alone(program: &Path) -> Result<Command, LabError> {
         )));
     }
     let mut command = unshare();
-    command.arg(program).env(INSIDE, "1");
+    command.arg(program);
     Ok(command)
 }
 
@@ -60,6 +61,7 @@ fn unshare() -> Command {
 #[must_use]
 pub fn inside(test: &str) -> bool {
     if env::var_os(INSIDE).is_some() {
+        end_with_parent();
         return true;
     }
     let program = env::current_exe().expect("a running program has a file");
@@ -72,9 +74,12 @@ pub fn inside(test: &str) -> bool {
         }
         Err(error) => panic!("{test}: {error}"),
     };
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
-    let output: io::Result<_> = command.stdin(Stdio::null()).output();
-    let output = output.expect("unshare ran a moment ago");
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("unshare ran a moment ago");
+    let alive = child.stdin.take();
+    let output = child.wait_with_output().expect("a child can be waited for");
+    drop(alive);
     let (said, cried) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     print!("{said}");
@@ -82,4 +87,13 @@ pub fn inside(test: &str) -> bool {
     assert!(output.status.success(), "{test} failed inside the lab: see above");
     assert!(said.contains("1 passed"), "there is no test {test:?}");
     false
+}
+
+/// Ends this process, and so its namespaces, when the one outside has ended: that holds the other end of the standard
+/// input. Signals would not do it, since the kernel spares the first process of a namespace.
+fn end_with_parent() {
+    thread::spawn(|| {
+        let _ended = io::stdin().read(&mut [0]);
+        process::exit(1);
+    });
 }
