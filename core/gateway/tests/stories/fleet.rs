@@ -273,3 +273,41 @@ fn a_verdict_on_a_region_is_told_to_the_others_at_once() {
         assert_eq!(times[told + 1].since(at), BEAT_INTERVAL, "and then as ever");
     }
 }
+
+#[test]
+fn a_session_that_opens_when_its_node_has_just_died_is_told_at_once() {
+    let mut world = World::new(&Setup::default());
+    let (node, generation, _) = world.place("a").unwrap();
+    world.silence(&node);
+    world.run(3_000);
+    assert_eq!(world.health(&node), Health::Down);
+    let since = world.now;
+    world.told(since);
+    world.open(1, "a", &node, generation);
+    world.run(500);
+    let told: Vec<_> = world.told(since).into_iter().map(|(_, who, why)| (who, why)).collect();
+    assert_eq!(told, [(1, Why::NodeDown)]);
+}
+
+#[test]
+fn homes_in_a_region_that_comes_and_goes_are_left_alone_until_it_is_calm() {
+    let mut world = World::new(&REGIONS);
+    for _ in 0..2 {
+        world.run(4_000);
+        world.silence("us-1");
+        world.silence_gateway("us-g1");
+        world.other("ap-g1").hears = vec!["ap", "eu"];
+        world.run(4_000);
+        assert_eq!(world.role.region_health(&"us".into()), RegionHealth::Down);
+        world.other("ap-g1").hears = vec!["ap", "eu", "us"];
+        world.wake_gateway("us-g1");
+        world.start("us-1", 2);
+    }
+    world.run(1_000);
+    world.hosts("eu-1", "a", 1);
+    world.hosts("us-1", "a", 2);
+    world.run(20_000);
+    assert_eq!(world.steered(), [], "us has fallen twice within a minute");
+    world.run(15_000);
+    assert_eq!(world.steered().first(), Some(&("eu-1".into(), "us-1".into(), 2)));
+}
