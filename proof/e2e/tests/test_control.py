@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from livekit.api import ParticipantPermission, RoomParticipantIdentity, UpdateParticipantRequest
+
 from lab.api import Api
 from lab.fleet import Fleet
 from lab.party import Party
@@ -104,3 +106,48 @@ async def test_a_directory_wiped_during_a_call_is_refilled(
     await everybody_receives([*clients, late])
     assert (await fleet.home()).name == home.name
     no_renewal(clients, since)
+
+
+async def test_what_an_operator_said_of_somebody_outlives_the_node(
+    party: Party, fleet: Fleet, api: Api
+) -> None:
+    speaker, listener = await party.python("speaker"), await party.python("listener")
+    await party.join(speaker, "eu", "us")
+    await party.join(listener, "us", "ap")
+    await speaker.publish()
+    await everybody_receives([speaker, listener])
+    await api.rooms("ap").update_participant(
+        UpdateParticipantRequest(
+            room=party.room,
+            identity="speaker",
+            permission=ParticipantPermission(can_subscribe=True, can_publish=False),
+        )
+    )
+
+    async def silenced() -> str | None:
+        person = await api.rooms("us").get_participant(
+            RoomParticipantIdentity(room=party.room, identity="speaker")
+        )
+        wanted = not person.permission.can_publish and not person.tracks
+        return None if wanted else f"{person.permission} with {len(person.tracks)} tracks"
+
+    await until("the speaker publishes nothing", silenced, 5)
+    home = await fleet.home()
+    fault = home.kill()
+
+    # Both come back with the tokens that they came with first, which let the speaker publish.
+    async def back() -> str | None:
+        missing = [
+            client.identity
+            for client in (speaker, listener)
+            if not client.happened("reconnected", fault)
+        ]
+        return f"{missing} are not back" if missing else None
+
+    await until("both are back", back, GAP_MAX_SECONDS)
+    assert (await fleet.home()).name != home.name
+    await until("the speaker publishes nothing elsewhere either", silenced, 5)
+    await asyncio.sleep(WATCH_SECONDS)
+    assert await silenced() is None
+    assert not listener.happened("track_subscribed", fault)
+    nobody_disconnected([speaker, listener])
