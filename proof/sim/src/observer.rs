@@ -163,7 +163,9 @@ impl World {
     /// A node has opened a room, or taken it over under another generation.
     pub(crate) fn room_opens(&mut self, node: usize, room: usize, generation: Generation) {
         self.trace.mix((node as u64) << 32 ^ (room as u64) << 24 ^ generation.0);
-        let (now, others) = (self.now, self.hosts(room).filter(|other| *other != node).count());
+        // One that is empty by now may be a home to others all the same.
+        let open = |other: &usize| *other != node && self.nodes[*other].shard.room(room).is_some();
+        let (now, others) = (self.now, (0..self.nodes.len()).filter(open).count());
         let truth = &mut self.observer.rooms[room];
         if others > 0 {
             truth.split_at = Some(now);

@@ -28,8 +28,9 @@ const CUT_NOTICED_MAX: Duration = Duration::from_secs(6);
 const UNTOLD_MAX: Duration = Duration::from_secs(3);
 /// The same of whose room has gone elsewhere. The node tells them too, if it can.
 const STRAYED_MAX: Duration = Duration::from_secs(1);
-/// By then whoever stood still has heard of the others that they live: a beat each way, and its echo.
-const PROVEN_MAX: Duration = Duration::from_secs(1);
+/// By then whoever stood still believes what it knew of the others: they have answered, and streams that broke meanwhile are
+/// found broken.
+const PROVEN_MAX: Duration = Duration::from_secs(5);
 /// By then somebody whose way to the node has broken is told what to do.
 const BROKEN_MAX: Duration = Duration::from_millis(1_500);
 /// When everybody should have been told to go, a drained node that runs has nobody left of those who were there before.
