@@ -122,16 +122,16 @@ impl Engine for Etcd {
     }
 
     fn state(&self, _at: Partition) -> PartState {
-        let board = &self.shared.rotation.board;
-        let (leader, changes, trouble) = board.seen();
+        let rotation = &self.shared.rotation;
         let members = self.members();
         let leads = members.iter().find(|member| member.health.is_some_and(|one| one.leads));
-        let decides = match (leads, leader) {
+        let decides = match (leads, rotation.leader()) {
             (Some(member), _) => Some(member.at.to_string()),
             // One that is not in the address, or is not reached from here.
             (None, Some(id)) => Some(format!("member {id:x}")),
             (None, None) => None,
         };
+        let (changes, trouble) = (rotation.board.changes(), rotation.board.last_trouble());
         PartState { decides, changes, trouble, ..PartState::default() }
     }
 }

@@ -18,13 +18,11 @@ pub(super) struct Board {
 struct Seen {
     /// The last trouble.
     trouble: Option<String>,
-    /// The highest term that was heard of.
+    /// The highest term of which a leader was heard.
     term: u64,
-    /// Its leader's id; 0 for none.
-    leader: u64,
     /// How often another member came to lead.
     changes: u64,
-    /// The last one that did.
+    /// The last one that did; 0 for none yet.
     led: u64,
 }
 
@@ -34,27 +32,24 @@ impl Board {
         self.lock().trouble = Some(format!("{at}: {words}"));
     }
 
-    /// A member has said who leads. Those that lag behind are of an older term.
+    /// A member has said who leads; 0 for nobody. Those that lag behind are of an older term.
     pub(super) fn leader(&self, term: u64, leader: u64) {
         let mut seen = self.lock();
-        if term < seen.term {
+        if term < seen.term || leader == 0 || leader == seen.led {
             return;
         }
-        // Within a term the leader does not change: a member that does not know it yet says nothing.
-        if leader != 0 || term > seen.term {
-            seen.leader = leader;
-        }
-        seen.term = term;
-        if leader != 0 && leader != seen.led {
-            seen.changes += u64::from(seen.led != 0);
-            seen.led = leader;
-        }
+        seen.changes += u64::from(seen.led != 0);
+        (seen.term, seen.led) = (term, leader);
     }
 
-    /// The leader's id, how often it changed, and the last trouble.
-    pub(super) fn seen(&self) -> (Option<u64>, u64, Option<String>) {
-        let seen = self.lock();
-        ((seen.leader != 0).then_some(seen.leader), seen.changes, seen.trouble.clone())
+    /// How often the leader changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// The last trouble.
+    pub(super) fn last_trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
     }
 
     /// All that counts terms is gone: another directory stands where this one was.
@@ -72,19 +67,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_leader_is_that_of_the_highest_term() {
+    fn a_change_of_leader_counts_once_and_what_lags_behind_does_not() {
         let board = Board::default();
-        for (term, leader, seen) in [
-            (2, 7, (Some(7), 0)),
-            (1, 5, (Some(7), 0)),
-            (2, 0, (Some(7), 0)),
-            (3, 0, (None, 0)),
-            (3, 7, (Some(7), 0)),
-            (4, 9, (Some(9), 1)),
-        ] {
+        for (term, leader, changes) in
+            [(2, 7, 0), (1, 5, 0), (2, 0, 0), (3, 7, 0), (4, 9, 1), (2, 7, 1), (4, 9, 1), (5, 7, 2)]
+        {
             board.leader(term, leader);
-            let (leader, changes, _) = board.seen();
-            assert_eq!((leader, changes), seen, "{term}");
+            assert_eq!(board.changes(), changes, "{term}");
         }
+        board.forget_terms();
+        board.leader(2, 1);
+        assert_eq!(board.changes(), 3);
     }
 }

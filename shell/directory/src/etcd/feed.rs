@@ -2,6 +2,7 @@
 //! it falls silent. Answers those who watch from what it has heard, and by pages of etcd's own keys before that.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{
     Shared,
-    endpoint::{Line, Path},
+    endpoint::{Endpoint, Line, Path},
     fault::{self, Fault, Refusal},
     instance,
     keys::State,
@@ -26,7 +27,7 @@ use super::{
     revision_of,
     rotation::Twice,
 };
-use crate::REPLY_MAX;
+use crate::{HostPort, REPLY_MAX};
 
 /// Between two questions whether the watch lives.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,15 +53,39 @@ struct Heard {
     log: Log,
     /// The last sign of a watch.
     at: Option<Instant>,
+    /// Whom the watch is on.
+    from: Option<HostPort>,
+}
+
+/// Why a watch ended.
+enum Left {
+    /// For a member that is nearer and does well.
+    Nearer,
+    /// In these words.
+    Failed(String),
+}
+
+impl From<String> for Left {
+    fn from(words: String) -> Left {
+        Left::Failed(words)
+    }
 }
 
 impl Feed {
     pub(super) fn new() -> Feed {
         let log = Log::new(LOG_EVENTS_MAX);
-        Feed { heard: Mutex::new(Heard { log, at: None }), news: watch::Sender::new(()) }
+        Feed {
+            heard: Mutex::new(Heard { log, at: None, from: None }),
+            news: watch::Sender::new(()),
+        }
     }
 
-    /// This engine has changed a room at `revision` of `instance`'s.
+    /// Whom changes are heard from.
+    pub(super) fn from(&self) -> Option<HostPort> {
+        self.lock().from.clone()
+    }
+
+    /// This engine has changed a room at `revision`.
     pub(super) fn made(&self, revision: u64) {
         self.lock().log.made(revision);
     }
@@ -73,9 +98,11 @@ impl Feed {
                 drop(timeout(PAUSE, shared.rotation.board.up.notified()).await);
                 continue;
             };
-            let trouble = match self.follow_one(&shared, &line).await {
-                Ok(never) => match never {},
-                Err(trouble) => trouble,
+            let left = self.follow_one(&shared, &endpoint, &line).await;
+            self.lock().from = None;
+            let trouble = match left {
+                Left::Nearer => continue,
+                Left::Failed(trouble) => trouble,
             };
             warn!(at = %endpoint.at, trouble, "watch of etcd broken off");
             shared.rotation.board.trouble(&endpoint.at, &format!("watch: {trouble}"));
@@ -84,13 +111,21 @@ impl Feed {
         }
     }
 
-    async fn follow_one(
-        &self,
-        shared: &Shared,
-        line: &Arc<Line>,
-    ) -> Result<std::convert::Infallible, String> {
-        let after = timeout(REPLY_MAX, self.begin(shared, line));
-        let after = after.await.map_err(|_| "no answer about the instance".to_owned())??;
+    async fn follow_one(&self, shared: &Shared, endpoint: &Endpoint, line: &Line) -> Left {
+        let watch = match timeout(REPLY_MAX, self.open(shared, line)).await {
+            Ok(Ok(watch)) => watch,
+            Ok(Err(trouble)) => return Left::Failed(trouble),
+            Err(_) => return Left::Failed("no answer to a new watch".to_owned()),
+        };
+        self.lock().from = Some(endpoint.at.clone());
+        match self.listen(shared, endpoint, line, watch).await {
+            Ok(never) => match never {},
+            Err(left) => left,
+        }
+    }
+
+    async fn open(&self, shared: &Shared, line: &Line) -> Result<WatchStream, String> {
+        let after = self.begin(shared, line).await?;
         // The instance's key comes right before those of the rooms.
         let (_, to) = shared.keys.rooms();
         let options = WatchOptions::new()
@@ -98,9 +133,8 @@ impl Feed {
             .with_start_revision(i64::try_from(after + 1).unwrap_or(i64::MAX))
             .with_progress_notify();
         let mut client = line.watch.clone();
-        let watch = timeout(SILENCE_MAX, client.watch(shared.keys.instance(), Some(options)));
-        let watch = watch.await.map_err(|_| silent())?;
-        self.listen(shared, watch.map_err(|error| fault::words(&error))?).await
+        let watch = client.watch(shared.keys.instance(), Some(options)).await;
+        watch.map_err(|error| fault::words(&error))
     }
 
     /// Finds out which content there is. Returns after which revision changes are wanted.
@@ -140,8 +174,10 @@ impl Feed {
     async fn listen(
         &self,
         shared: &Shared,
+        endpoint: &Endpoint,
+        line: &Line,
         mut watch: WatchStream,
-    ) -> Result<std::convert::Infallible, String> {
+    ) -> Result<Infallible, Left> {
         let mut ask = interval(PROGRESS_INTERVAL);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deadline = Instant::now() + SILENCE_MAX;
@@ -153,12 +189,20 @@ impl Feed {
                     let message = message.map_err(|error| fault::words(&error))?;
                     let message = message.ok_or_else(|| "ended by the server".to_owned())?;
                     deadline = Instant::now() + SILENCE_MAX;
+                    if message.canceled() && message.compact_revision() == 0 {
+                        // The server does not know the login of the watch any more, and says so in this way only.
+                        line.renew();
+                    }
                     if message.created() {
                         id = Some(message.watch_id());
                     }
                     self.take(shared, &message, id)?;
                 }
                 _ = ask.tick() => {
+                    let order = shared.rotation.order(Path::Feed);
+                    if order.first().is_some_and(|(best, _)| best.at != endpoint.at) {
+                        return Err(Left::Nearer);
+                    }
                     let asked = timeout(SILENCE_MAX, watch.request_progress()).await;
                     asked.map_err(|_| silent())?.map_err(|error| fault::words(&error))?;
                 }

@@ -21,8 +21,10 @@ pub struct MemberHealth {
     pub id: u64,
     /// It decides claims.
     pub leads: bool,
-    /// Lookups and watches are answered by it first.
+    /// Lookups are answered by it first: the nearest that does well.
     pub nearest: bool,
+    /// Changes of rooms are heard from it.
+    pub followed: bool,
     /// How far it is behind the farthest member's log, in entries.
     pub lag_entries: u64,
     /// What its database takes on disk, in bytes.
@@ -57,17 +59,19 @@ impl Etcd {
     /// All members in the order of the address.
     pub fn members(&self) -> Vec<Member> {
         let rotation = &self.shared.rotation;
-        let (leader, ..) = rotation.board.seen();
+        let leader = rotation.leader();
         let health: Vec<_> =
             rotation.endpoints.iter().map(|endpoint| (endpoint, endpoint.health())).collect();
         let farthest = health.iter().filter_map(|(_, health)| Some((*health)?.raft_index)).max();
         let nearest = rotation.order(super::endpoint::Path::Local).into_iter().next();
+        let followed = self.shared.feed.from();
         let members = health.into_iter().map(|(endpoint, health)| Member {
             at: endpoint.at.clone(),
             health: health.filter(|health| health.id != 0).map(|health| MemberHealth {
                 id: health.id,
                 leads: Some(health.id) == leader,
                 nearest: nearest.as_ref().is_some_and(|(first, _)| first.at == endpoint.at),
+                followed: followed.as_ref() == Some(&endpoint.at),
                 lag_entries: farthest.unwrap_or(0).saturating_sub(health.raft_index),
                 db_bytes: health.db_bytes,
                 rtt: health.rtt,

@@ -34,6 +34,13 @@ impl Rotation {
         self.endpoints.iter().any(|endpoint| endpoint.line().is_some())
     }
 
+    /// The leader's id, as those that are reached say: of the newest term, and rather one that knows. `None`: nobody leads.
+    pub(super) fn leader(&self) -> Option<u64> {
+        let health = self.endpoints.iter().filter_map(|endpoint| endpoint.health());
+        let newest = health.max_by_key(|health| (health.term, health.leader != 0))?;
+        (newest.leader != 0).then_some(newest.leader)
+    }
+
     /// Those that can be asked now, best first.
     pub(super) fn order(&self, path: Path) -> Vec<(Arc<Endpoint>, Arc<Line>)> {
         let lines = self.endpoints.iter().filter_map(|endpoint| {
