@@ -162,18 +162,19 @@ impl Shared {
         reply.unwrap_or_else(Fault::reply)
     }
 
-    /// A transaction on one room. Remembers its revision if it changed the room.
-    async fn decide(&self, txn: Txn, deadline: Instant) -> Result<Taken, Fault> {
+    /// A transaction on one room, and as of which revision it was decided.
+    async fn decide(&self, txn: Txn, deadline: Instant) -> Result<(Taken, u64), Fault> {
         let answer = self.rotation.ask(Path::Quorum, Twice::Harmless, deadline, |line| {
             let txn = txn.clone();
             async move { line.kv.clone().txn(txn).await }
         });
         let answer = answer.await?;
         let taken = taken(&answer);
+        let revision = answer.header().map_or(0, |header| revision_of(header.revision()));
         if taken == Taken::Put {
-            self.feed.made(answer.header().map_or(0, |header| revision_of(header.revision())));
+            self.feed.made(revision);
         }
-        Ok(taken)
+        Ok((taken, revision))
     }
 
     async fn claim(
@@ -183,17 +184,31 @@ impl Shared {
         want: &Record,
         deadline: Instant,
     ) -> Result<Reply, Fault> {
-        let claim = keys::claim(&self.keys.room(room), expected, want);
-        Ok(match self.decide(claim, deadline).await? {
-            Taken::Put => Reply::Placed(Placed::Won(want.clone())),
-            Taken::Got(value) => match State::read(&value) {
-                Some(State::Held(held)) if held.id == want.id => Reply::Placed(Placed::Won(held)),
-                Some(State::Held(held)) => Reply::Placed(Placed::Held(held)),
-                Some(State::Ended(generation)) => Reply::Failed(Failure::Fenced(generation)),
-                None => illegible(),
-            },
-            Taken::Count(_) | Taken::Nothing => illegible(),
-        })
+        let key = self.keys.room(room);
+        let mut known = self.feed.known();
+        loop {
+            let claim = keys::claim(&key, expected, want, known);
+            let (taken, revision) = self.decide(claim, deadline).await?;
+            let state = match taken {
+                Taken::Put => return Ok(Reply::Placed(Placed::Won(want.clone()))),
+                Taken::Got(value) => State::read(&value),
+                Taken::Count(_) | Taken::Nothing => None,
+            };
+            match state {
+                Some(State::Held(held)) if held.id == want.id => {
+                    return Ok(Reply::Placed(Placed::Won(held)));
+                }
+                // It changed after what was known: once more, knowing more.
+                Some(state) if state.yields_to(expected, want) => known = revision,
+                // etcd is not where it was, and so a copy of the claim may come in yet (see `keys::claim`).
+                _ if revision < known => return Err(Fault::Unknown),
+                Some(State::Held(held)) => return Ok(Reply::Placed(Placed::Held(held))),
+                Some(State::Ended(generation)) => {
+                    return Ok(Reply::Failed(Failure::Fenced(generation)));
+                }
+                None => return Ok(illegible()),
+            }
+        }
     }
 
     async fn end(

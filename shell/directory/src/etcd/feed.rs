@@ -90,6 +90,11 @@ impl Feed {
         self.lock().log.made(revision);
     }
 
+    /// A revision that this directory surely has had; as new as is known here.
+    pub(super) fn known(&self) -> u64 {
+        self.lock().log.known()
+    }
+
     /// Follows for as long as it runs.
     pub(super) async fn follow(self: Arc<Feed>, shared: Arc<Shared>) {
         loop {

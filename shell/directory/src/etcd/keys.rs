@@ -81,6 +81,14 @@ impl State {
         }
     }
 
+    /// Whether a claim takes the place of what is there; what [`claim`] compares, said once more.
+    pub(super) fn yields_to(&self, expected: Option<Generation>, want: &Record) -> bool {
+        match self {
+            State::Ended(generation) => *generation < want.generation,
+            State::Held(held) => held.id != want.id && expected == Some(held.generation),
+        }
+    }
+
     pub(super) fn event(self, room: RoomKey) -> Event {
         match self {
             State::Ended(generation) => Event::Ended { room, generation },
@@ -123,8 +131,14 @@ fn when(all: Vec<Compare>, then: TxnOp, otherwise: Option<TxnOp>) -> Txn {
 }
 
 /// The whole decision of a place, or with `expected` of a replace: writes, or tells what is there.
-pub(super) fn claim(key: &[u8], expected: Option<Generation>, want: &Record) -> Txn {
+///
+/// What is there is written over only if it has not changed after `known`, a revision that etcd surely has by now: one of
+/// the past. A copy of the claim that was left behind somewhere on the way is harmless then. Once the claim has been
+/// refused, either the room is as it was, and refuses the copy too, or it has changed since, which is after `known`.
+pub(super) fn claim(key: &[u8], expected: Option<Generation>, want: &Record, known: u64) -> Txn {
     let put = || TxnOp::put(key, held(want), None);
+    let until_known = i64::try_from(known).unwrap_or(i64::MAX).saturating_add(1);
+    let unchanged = || Compare::mod_revision(key, CompareOp::Less, until_known);
     let mut otherwise = TxnOp::get(key, None);
     if let Some(expected) = expected {
         // Held under the expected generation, by a placement with a lower id or with a higher one: by the same one it is
@@ -133,18 +147,21 @@ pub(super) fn claim(key: &[u8], expected: Option<Generation>, want: &Record) -> 
         let own = held_from(expected, Some(want.id));
         let beyond = [&own[..], &[u8::MAX]].concat();
         for (from, to) in [(beyond, to), (from, own)] {
-            let between =
-                vec![value(key, CompareOp::Greater, from), value(key, CompareOp::Less, to)];
+            let between = vec![
+                unchanged(),
+                value(key, CompareOp::Greater, from),
+                value(key, CompareOp::Less, to),
+            ];
             otherwise = TxnOp::txn(when(between, put(), Some(otherwise)));
         }
     }
     // Ended under a lower generation; what is held is greater than all that has ended.
-    let lower = vec![value(key, CompareOp::Less, ended(want.generation))];
+    let lower = vec![unchanged(), value(key, CompareOp::Less, ended(want.generation))];
     let otherwise = TxnOp::txn(when(lower, put(), Some(otherwise)));
     when(vec![is_absent(key)], put(), Some(otherwise))
 }
 
-/// The whole decision of an end: writes a tombstone under `lease`, or nothing.
+/// The whole decision of an end: writes a tombstone under `lease`, or nothing. A copy that comes later finds nothing to do.
 pub(super) fn end(key: &[u8], generation: Generation, lease: i64) -> Txn {
     let put = || TxnOp::put(key, ended(generation), Some(PutOptions::new().with_lease(lease)));
     let not_higher = vec![

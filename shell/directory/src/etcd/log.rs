@@ -118,6 +118,11 @@ impl Log {
         self.seen = self.seen.max(revision);
     }
 
+    /// The highest revision that this directory is known to have had; 0 while nothing is.
+    pub(super) fn known(&self) -> u64 {
+        self.complete.max(self.seen)
+    }
+
     /// This engine has changed a room at `revision`.
     pub(super) fn made(&mut self, revision: u64) {
         self.own = self.own.max(revision);
@@ -142,7 +147,7 @@ impl Log {
         // So many changes of the revision `number` itself have been seen, 0 for all of them.
         let part = if is_listing { 0 } else { after.mark };
         let is_lost = after.instance != instance
-            || number > self.complete.max(self.seen)
+            || number > self.known()
             || number < self.start
             || (number == self.start && part != 0);
         if is_lost {

@@ -1,5 +1,5 @@
-//! Which member is asked: the nearest that does well, and after a while without an answer the next one as well. Every
-//! request is known by what it asks for, so that one which is asked twice is applied once.
+//! Which member is asked: the nearest that does well, and after a while without an answer the next one as well. What is asked
+//! in this way says itself when it may be applied, so that a copy which comes in later than the answer does no harm.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

@@ -11,7 +11,7 @@ use outlast_engines::{Engine as _, Etcd, Partition};
 use tokio::time::sleep;
 
 use crate::{
-    desk::{Watcher, ask, insist, instance, place, record, until},
+    desk::{Watcher, ask, end, insist, instance, place, record, until},
     server::Cluster,
 };
 
@@ -238,4 +238,52 @@ async fn the_leader_is_moved_where_the_operator_wants_it() {
     engine.move_leader(&to).await.unwrap();
     let nowhere = outlast_engines::HostPort { host: "nowhere".to_owned(), port: 1 };
     assert!(engine.move_leader(&nowhere).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_was_refused_is_not_applied_later() {
+    let cluster = Cluster::start(3);
+    let probe = cluster.engine(0);
+    instance(&probe).await;
+    let leads = leader(&cluster, &probe).await;
+    let (near, other) = (cluster.engine(leads), cluster.engine((leads + 1) % 3));
+    let rooms = 0..20_u128;
+    for room in rooms.clone() {
+        let want = record("holder", 1, room + 1);
+        let won = Reply::Placed(Placed::Won(want.clone()));
+        assert_eq!(insist(&other, place(room, &want)).await, won);
+    }
+    until("the leader is the nearest", async || {
+        let members = near.members();
+        members.iter().any(|one| one.health.is_some_and(|it| it.leads && it.nearest))
+    })
+    .await;
+    cluster.freeze(leads);
+    // The first copy of each goes to the frozen leader, and waits there.
+    let late = |room: u128| record("late", 9, 100 + room);
+    let claims = rooms.clone().map(|room| insist_held(&near, room, late(room)));
+    futures_util::future::join_all(claims).await;
+    for room in rooms.clone() {
+        assert_eq!(insist(&other, end(room, 1)).await, Reply::Done);
+    }
+    cluster.thaw(leads);
+    // The thawed member has what the others have, and has worked off what waited for it.
+    until("it is back", async || {
+        let members = near.members();
+        members.iter().all(|one| one.health.is_some_and(|it| it.lag_entries == 0))
+    })
+    .await;
+    for room in 100..200 {
+        insist(&near, place(room, &record("x", 1, 1))).await;
+    }
+    for room in rooms {
+        let lookup = Request::Lookup { room: RoomKey(room) };
+        assert_eq!(insist(&other, lookup).await, Reply::Found(None), "{room}");
+    }
+}
+
+/// Somebody else holds it.
+async fn insist_held(engine: &Etcd, room: u128, want: Record) {
+    let held = Reply::Placed(Placed::Held(record("holder", 1, room + 1)));
+    assert_eq!(insist(engine, place(room, &want)).await, held);
 }
