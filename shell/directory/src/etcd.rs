@@ -201,7 +201,10 @@ impl Shared {
                 // It changed after what was known: once more, knowing more.
                 Some(state) if state.yields_to(expected, want) => known = revision,
                 // etcd is not where it was, and so a copy of the claim may come in yet (see `keys::claim`).
-                _ if revision < known => return Err(Fault::Unknown),
+                _ if revision < known => {
+                    self.feed.went_back();
+                    return Err(Fault::Unknown);
+                }
                 Some(State::Held(held)) => return Ok(Reply::Placed(Placed::Held(held))),
                 Some(State::Ended(generation)) => {
                     return Ok(Reply::Failed(Failure::Fenced(generation)));

@@ -12,7 +12,7 @@ use outlast_directory::{
     Changes, EVENTS_PER_REPLY_MAX, Event, Failure, InstanceId, Reply, Revision, RoomKey,
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
 use tracing::{info, warn};
@@ -47,6 +47,8 @@ pub(super) struct Feed {
     heard: Mutex<Heard>,
     /// Woken after each change of it.
     news: watch::Sender<()>,
+    /// What was heard is of another directory.
+    back: Notify,
 }
 
 struct Heard {
@@ -61,6 +63,8 @@ struct Heard {
 enum Left {
     /// For a member that is nearer and does well.
     Nearer,
+    /// Because etcd has been wiped, or an older backup put back.
+    Back,
     /// In these words.
     Failed(String),
 }
@@ -77,7 +81,14 @@ impl Feed {
         Feed {
             heard: Mutex::new(Heard { log, at: None, from: None }),
             news: watch::Sender::new(()),
+            back: Notify::new(),
         }
+    }
+
+    /// Most members are at a revision below one that this directory has had: it is another one.
+    pub(super) fn went_back(&self) {
+        self.lock().log.void();
+        self.back.notify_one();
     }
 
     /// Whom changes are heard from.
@@ -106,7 +117,7 @@ impl Feed {
             let left = self.follow_one(&shared, &endpoint, &line).await;
             self.lock().from = None;
             let trouble = match left {
-                Left::Nearer => continue,
+                Left::Nearer | Left::Back => continue,
                 Left::Failed(trouble) => trouble,
             };
             warn!(at = %endpoint.at, trouble, "watch of etcd broken off");
@@ -203,6 +214,7 @@ impl Feed {
                     }
                     self.take(shared, &message, id)?;
                 }
+                () = self.back.notified() => return Err(Left::Back),
                 _ = ask.tick() => {
                     let order = shared.rotation.order(Path::Feed);
                     if order.first().is_some_and(|(best, _)| best.at != endpoint.at) {

@@ -123,7 +123,7 @@ impl Watcher {
         is_news
     }
 
-    pub(crate) async fn to_the_end(&mut self, engine: &Etcd) {
+    pub(crate) async fn reach_the_end(&mut self, engine: &Etcd) {
         while self.ask(engine).await {}
     }
 }

@@ -18,7 +18,7 @@ async fn who_has_a_certificate_is_served_and_nobody_else() {
     let want = record("a", 1, 1);
     let won = Reply::Placed(Placed::Won(want.clone()));
     assert_eq!(insist(&engine, place(1, &want)).await, won);
-    watcher.to_the_end(&engine).await;
+    watcher.reach_the_end(&engine).await;
     assert_eq!(watcher.held[&RoomKey(1)], want);
 
     let anonymous = Access { identity: None, ..tls.access() };
@@ -79,7 +79,7 @@ async fn who_knows_the_password_is_served_and_the_password_is_told_to_nobody() {
     let engine = connect(Some("gate"), "s3cret");
     assert_eq!(insist(&engine, place(1, &want)).await, won);
     let mut watcher = Watcher::default();
-    watcher.to_the_end(&engine).await;
+    watcher.reach_the_end(&engine).await;
     assert_eq!(watcher.held[&RoomKey(1)], want);
 
     for (user, password) in [(Some("gate"), "wr0ng"), (None, "")] {
@@ -103,7 +103,7 @@ async fn who_knows_the_password_is_served_and_the_password_is_told_to_nobody() {
     assert_eq!(insist(&engine, place(1, &want)).await, won);
     assert_eq!(insist(&engine, place(2, &want)).await, won);
     until("the watch is back", async || {
-        watcher.to_the_end(&engine).await;
+        watcher.reach_the_end(&engine).await;
         watcher.held.len() == 2
     })
     .await;

@@ -129,7 +129,7 @@ async fn race_through(
         }
     }
     until("the watcher knows all", async || {
-        watcher.to_the_end(&one).await;
+        watcher.reach_the_end(&one).await;
         all.iter().all(|(room, record)| watcher.held.get(room) == Some(record))
     })
     .await;
@@ -158,7 +158,7 @@ async fn a_watcher_moves_on_when_its_member_freezes() {
     let mut watcher = Watcher::default();
     insist(&writer, place(1, &record("a", 1, 1))).await;
     until("the first is heard", async || {
-        watcher.to_the_end(&engine).await;
+        watcher.reach_the_end(&engine).await;
         watcher.held.len() == 1
     })
     .await;
@@ -172,7 +172,7 @@ async fn a_watcher_moves_on_when_its_member_freezes() {
     let frozen = Instant::now();
     insist(&writer, place(2, &record("a", 1, 2))).await;
     until("the second is heard", async || {
-        watcher.to_the_end(&engine).await;
+        watcher.reach_the_end(&engine).await;
         watcher.held.len() == 2
     })
     .await;
@@ -182,7 +182,7 @@ async fn a_watcher_moves_on_when_its_member_freezes() {
     until("it is back at the nearest", async || follows().is_some_and(|at| at.at == own)).await;
     insist(&writer, place(3, &record("a", 1, 3))).await;
     until("the third is heard", async || {
-        watcher.to_the_end(&engine).await;
+        watcher.reach_the_end(&engine).await;
         watcher.held.len() == 3
     })
     .await;
