@@ -10,6 +10,7 @@ mod feed;
 mod instance;
 mod keys;
 mod leases;
+mod listing;
 mod log;
 mod members;
 mod rotation;

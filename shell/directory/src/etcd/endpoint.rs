@@ -47,7 +47,7 @@ const REOPEN_MIN: Duration = Duration::from_millis(100);
 const REOPEN_MAX: Duration = Duration::from_secs(1);
 /// What may be under way to this side on a connection before it is read, in bytes: a page of rooms in one round trip.
 const WINDOW_BYTES: u32 = 1 << 20;
-/// Largest message taken: 64 regions' summaries of the largest size, or the end of all tombstones of a lease.
+/// Largest message taken: 64 regions' summaries of the largest size.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// A member.
@@ -159,7 +159,7 @@ impl Endpoint {
     /// Keeps a connection for as long as it runs.
     pub(super) async fn keep(self: Arc<Endpoint>, board: Arc<Board>) {
         let at = &self.at;
-        let mut pause = REOPEN_MIN;
+        let (mut pause, mut told) = (REOPEN_MIN, String::new());
         loop {
             let trouble = match timeout(OPEN_MAX, self.open(&board)).await {
                 Ok(Ok(line)) => {
@@ -169,13 +169,18 @@ impl Endpoint {
                     board.up.notify_one();
                     let trouble = self.watch_over(&line, &board).await;
                     self.lock().line = None;
-                    warn!(%at, trouble, "etcd member lost");
+                    told.clear();
                     trouble
                 }
                 Ok(Err(trouble)) => trouble,
                 Err(_) => "no answer to a new connection".to_owned(),
             };
             board.trouble(at, &trouble);
+            // The same again and again is told once.
+            if told != trouble {
+                warn!(%at, trouble, "etcd member not reached");
+                told = trouble;
+            }
             sleep(pause).await;
             pause = (pause * 2).min(REOPEN_MAX);
         }

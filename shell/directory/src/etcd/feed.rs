@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Error, GetOptions, WatchOptions, WatchResponse, WatchStream};
-use outlast_directory::{
-    Changes, EVENTS_PER_REPLY_MAX, Event, Failure, InstanceId, Reply, Revision, RoomKey,
-};
+use etcd_client::{WatchOptions, WatchResponse, WatchStream};
+use outlast_directory::{Changes, Failure, Reply, Revision};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
@@ -22,10 +20,9 @@ use super::{
     endpoint::{Endpoint, Line, Path},
     fault::{self, Fault, Refusal},
     instance,
-    keys::State,
+    listing::{self, Page},
     log::{LOG_EVENTS_MAX, Log, Next},
     revision_of,
-    rotation::Twice,
 };
 use crate::{HostPort, REPLY_MAX};
 
@@ -108,6 +105,7 @@ impl Feed {
 
     /// Follows for as long as it runs.
     pub(super) async fn follow(self: Arc<Feed>, shared: Arc<Shared>) {
+        let mut told = String::new();
         loop {
             let Some((endpoint, line)) = shared.rotation.order(Path::Feed).into_iter().next()
             else {
@@ -120,8 +118,12 @@ impl Feed {
                 Left::Nearer | Left::Back => continue,
                 Left::Failed(trouble) => trouble,
             };
-            warn!(at = %endpoint.at, trouble, "watch of etcd broken off");
             shared.rotation.board.trouble(&endpoint.at, &format!("watch: {trouble}"));
+            // The same again and again is told once.
+            if told != trouble {
+                warn!(at = %endpoint.at, trouble, "watch of etcd broken off");
+                told = trouble;
+            }
             endpoint.skip(Path::Feed);
             sleep(PAUSE).await;
         }
@@ -260,7 +262,7 @@ impl Feed {
             if kv.version() == 0 {
                 continue;
             }
-            if let Some(event) = read(shared, kv) {
+            if let Some((_, event)) = listing::event(shared, kv) {
                 events.push((revision_of(kv.mod_revision()), event));
             }
         }
@@ -295,12 +297,21 @@ impl Feed {
                 Next::Changes(changes) => return Ok(changes),
                 Next::List { instance, from } => (instance, from),
             };
-            match self.list(shared, instance, from, deadline).await {
-                Ok(Some(changes)) => return Ok(changes),
-                Ok(None) | Err(Fault::Refused(Refusal::Compacted)) => {}
+            let floor = self.lock().log.floor();
+            let page = match listing::page(shared, from, floor, deadline).await {
+                Ok(page) => Some(page),
+                Err(Fault::Refused(Refusal::Compacted)) => None,
                 Err(fault) => return Err(fault),
+            };
+            let mut heard = self.lock();
+            if let Some(Page { of, events, last }) = page
+                && heard.log.reaches(instance, of)
+            {
+                heard.log.saw(of);
+                let revision = Log::listed(instance, of, last);
+                return Ok(Changes { events, revision, resync: from.is_none(), instance });
             }
-            next = match self.lock().log.instance() {
+            next = match heard.log.instance() {
                 Some(instance) => Next::List { instance, from: None },
                 None => Next::NotYet,
             };
@@ -327,38 +338,6 @@ impl Feed {
         }
     }
 
-    /// A page of all rooms: the first of a new listing, or the one `from` a room. `None`: it must begin anew.
-    async fn list(
-        &self,
-        shared: &Shared,
-        instance: InstanceId,
-        from: Option<(u64, RoomKey)>,
-        deadline: Instant,
-    ) -> Result<Option<Changes>, Fault> {
-        let (mut at, mut last) = (from.map(|(at, _)| at), from.map(|(_, room)| room));
-        let floor = self.lock().log.floor();
-        let mut events: Vec<Event> = Vec::new();
-        loop {
-            let (now, kvs, more) = page(shared, at, last, floor, deadline).await?;
-            let of = *at.get_or_insert(now);
-            for (key, event) in kvs {
-                last = Some(key);
-                events.extend(event);
-            }
-            // A page of nothing that this version can read would look like the end.
-            if more && events.is_empty() {
-                continue;
-            }
-            let mut heard = self.lock();
-            heard.log.saw(of);
-            if !heard.log.reaches(instance, of) {
-                return Ok(None);
-            }
-            let revision = Log::listed(instance, of, last.filter(|_| more));
-            return Ok(Some(Changes { events, revision, resync: from.is_none(), instance }));
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -366,51 +345,6 @@ impl Feed {
 
 fn silent() -> String {
     format!("silent for {SILENCE_MAX:?}")
-}
-
-/// The event that a key's value tells of; `None` for what this version cannot read.
-fn read(shared: &Shared, kv: &etcd_client::KeyValue) -> Option<Event> {
-    Some(State::read(kv.value())?.event(shared.keys.room_of(kv.key())?))
-}
-
-/// Rooms of one page, each with what is known of it.
-type Page = Vec<(RoomKey, Option<Event>)>;
-
-/// The rooms after `last` as of `at`, or as of now but not before `floor`: the revision that they are of, the rooms, and
-/// whether there are more.
-async fn page(
-    shared: &Shared,
-    at: Option<u64>,
-    last: Option<RoomKey>,
-    floor: u64,
-    deadline: Instant,
-) -> Result<(u64, Page, bool), Fault> {
-    let (first, to) = shared.keys.rooms();
-    // The next key after one is it and a zero byte.
-    let first = last.map_or(first, |room| [shared.keys.room(room), vec![0]].concat());
-    let options = GetOptions::new()
-        .with_range(to)
-        .with_limit(i64::try_from(EVENTS_PER_REPLY_MAX).unwrap_or(i64::MAX))
-        .with_revision(at.map_or(0, |at| i64::try_from(at).unwrap_or(i64::MAX)))
-        .with_serializable();
-    let read_page = shared.rotation.ask(Path::Local, Twice::Harmless, deadline, |line| {
-        let (first, options) = (first.clone(), options.clone());
-        async move {
-            let response = line.kv.clone().get(first, Some(options)).await?;
-            let now = response.header().map_or(0, |header| revision_of(header.revision()));
-            // As of earlier than this engine's own log: what happened between would be in neither.
-            if at.is_none() && now < floor {
-                return Err(Error::Internal(format!("is at {now}, not yet at {floor}")));
-            }
-            Ok((now, response))
-        }
-    });
-    let (now, response) = read_page.await?;
-    let rooms = response.kvs().iter().filter_map(|kv| {
-        let room = shared.keys.room_of(kv.key())?;
-        Some((room, read(shared, kv)))
-    });
-    Ok((now, rooms.collect(), response.more()))
 }
 
 /// The answer in the engine's words.

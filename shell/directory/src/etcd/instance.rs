@@ -1,7 +1,7 @@
 //! Which content there is: random bits under a key of its own, written once.
 //!
 //! etcd loses no write that it has acknowledged, so nothing else is mixed in. A backup that was put back has the instance of
-//! its time: whoever restores one deletes the key (docs/directory.md).
+//! its time: whoever puts one back deletes this key.
 
 use etcd_client::{Compare, CompareOp, Error, GetOptions, KvClient, Txn, TxnOp};
 use outlast_directory::InstanceId;

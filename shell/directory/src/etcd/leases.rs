@@ -22,16 +22,26 @@ use crate::REPLY_MAX;
 
 /// How long a lease takes tombstones. Lower: more leases, each a commit; higher: the first of them are kept so much longer.
 const SHARED_FOR: Duration = Duration::from_secs(60);
+/// Most tombstones of a lease. Lower: more leases; higher: etcd deletes all of them in one go, and nothing else meanwhile.
+const TOMBSTONES_OF_LEASE_MAX: u32 = 1_000;
 /// Times that a lease is made anew for one request: the cached one may be gone.
 const LEASES_MAX: usize = 2;
 
 /// The leases of this process.
 #[derive(Default)]
 pub(super) struct Leases {
-    /// The one for tombstones, and until when it takes more. Held while the next one is made, so that one is.
-    tombstones: tokio::sync::Mutex<Option<(i64, Instant)>>,
+    /// The one for tombstones. Held while the next one is made, so that one is.
+    tombstones: tokio::sync::Mutex<Option<Current>>,
     /// One each region, with its time to live in seconds.
     summaries: Mutex<BTreeMap<RegionName, (i64, i64)>>,
+}
+
+/// A lease that takes tombstones.
+struct Current {
+    lease: i64,
+    until: Instant,
+    /// How many more.
+    left: u32,
 }
 
 /// etcd's leases are in whole seconds.
@@ -52,23 +62,26 @@ impl Leases {
         let lock = timeout_at(deadline, self.tombstones.lock());
         let mut current = lock.await.map_err(|_| Fault::Unavailable)?;
         let now = Instant::now();
-        if let Some((lease, until)) = *current
-            && now < until
+        if let Some(current) = current.as_mut()
+            && now < current.until
+            && current.left > 0
         {
-            return Ok(lease);
+            current.left -= 1;
+            return Ok(current.lease);
         }
         let shared_for = SHARED_FOR.min(kept / 10);
         let ttl = seconds(kept + shared_for + REPLY_MAX);
         // A lease without keys may have been made: nothing of the request is applied yet.
         let lease = grant(shared, ttl, deadline).await.map_err(surely_not)?;
-        *current = Some((lease, now + shared_for));
+        let until = now + shared_for;
+        *current = Some(Current { lease, until, left: TOMBSTONES_OF_LEASE_MAX - 1 });
         Ok(lease)
     }
 
     /// `lease` is gone, with all that hung on it.
     pub(super) async fn forget_tombstones(&self, lease: i64) {
         let mut current = self.tombstones.lock().await;
-        if current.is_some_and(|(other, _)| other == lease) {
+        if current.as_ref().is_some_and(|current| current.lease == lease) {
             *current = None;
         }
     }

@@ -1,6 +1,6 @@
 //! One member: what is answered to whom.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use outlast_directory::{
@@ -8,6 +8,7 @@ use outlast_directory::{
 };
 use outlast_engines::{Access, Engine as _, Etcd, EtcdSettings, Partition};
 use outlast_model::{Generation, Time};
+use tokio::time::sleep;
 
 use crate::{
     desk::{ask, end, insist, instance, place, record, replace, summary, until},
@@ -196,6 +197,16 @@ async fn summaries_are_the_last_ones_and_run_out() {
     assert_eq!(all().await, Reply::Summaries(vec![]));
     assert_eq!(beat(&one, summary("us", 1), long).await, Reply::Done);
     assert_eq!(all().await, Reply::Summaries(vec![summary("us", 1)]));
+    // Heartbeats without news keep it alive, far beyond the time that each of them gives it.
+    let ttl = Duration::from_secs(1);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(6) {
+        let asked = Instant::now();
+        assert_eq!(beat(&one, summary("us", 1), ttl).await, Reply::Done);
+        sleep(Duration::from_millis(200)).await;
+        let there = all().await == Reply::Summaries(vec![summary("us", 1)]);
+        assert!(there || asked.elapsed() >= ttl, "{:?}", start.elapsed());
+    }
     assert_eq!(beat(&one, summary("us", 2), Duration::from_millis(700)).await, Reply::Done);
     assert_eq!(all().await, Reply::Summaries(vec![summary("us", 2)]));
     until("the summary runs out", async || all().await == Reply::Summaries(vec![])).await;
