@@ -15,7 +15,7 @@ demo: ## three regions on this machine, and a page to meet in
 	target/release/outlast demo
 
 test: ## build everything, run all tests, simulated failures and the end-to-end suite included
-	scripts/need-debian build page python browser lab
+	scripts/need-debian build page python browser lab engines
 	scripts/need-npm web proof/e2e
 	scripts/need-python
 	cd web && npm run --silent build && npm test --silent

@@ -8,6 +8,7 @@ mod key;
 mod layout;
 mod record;
 mod request;
+mod summary;
 mod table;
 
 pub use breaker::{FAILURES_MAX, PROBE_INTERVAL, PROBE_JITTER_MAX, PROBES_GOOD, SUCCESS_WITHIN};
@@ -21,6 +22,7 @@ pub use record::{NAME_BYTES_MAX, PlacementId, RECORD_BYTES_MAX, Record, RecordEr
 pub use request::{
     Changes, Event, Failure, InstanceId, NodeSummary, Placed, Reply, Request, Revision, Summary,
 };
+pub use summary::{SUMMARY_BYTES_MAX, SummaryError};
 pub use table::{
     EVENTS_PER_REPLY_MAX, ROOMS_MAX, SUMMARIES_MAX, SUMMARY_NODES_MAX, SUMMARY_TTL_MAX,
     TOMBSTONE_KEPT, TOMBSTONES_MAX, Table,

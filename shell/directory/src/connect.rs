@@ -5,7 +5,9 @@ use std::{io, sync::Arc};
 use outlast_directory::Layout;
 use outlast_runtime::Clock;
 
-use crate::{Access, Address, Embedded, Engine, EngineKind, Shards, address::Shared};
+use crate::{
+    Access, Address, Embedded, Engine, EngineKind, Etcd, EtcdSettings, Shards, address::Shared,
+};
 
 /// A directory, ready to be asked.
 pub struct Directory {
@@ -25,6 +27,9 @@ pub enum ConnectError {
     /// The kernel gives no random bytes.
     #[error("no random bytes from the kernel")]
     Entropy(#[source] io::Error),
+    /// A certificate or a key is malformed, or they do not belong together.
+    #[error("certificates for the directory are not usable: {0}")]
+    Certificates(String),
 }
 
 impl Directory {
@@ -68,10 +73,8 @@ impl Directory {
 
 fn engine(shared: &Shared, access: &Access) -> Result<Arc<dyn Engine>, ConnectError> {
     match &shared.engine {
-        EngineKind::Etcd
-        | EngineKind::Redis
-        | EngineKind::Sentinel { .. }
-        | EngineKind::Cluster => {
+        EngineKind::Etcd => Ok(Arc::new(Etcd::connect(shared, access, EtcdSettings::default())?)),
+        EngineKind::Redis | EngineKind::Sentinel { .. } | EngineKind::Cluster => {
             let _ = access;
             unimplemented!()
         }

@@ -7,6 +7,7 @@ mod address;
 mod connect;
 mod embedded;
 mod engine;
+mod etcd;
 mod shards;
 
 pub use access::{Access, Identity, Secret};
@@ -14,5 +15,6 @@ pub use address::{Address, AddressError, EngineKind, HostPort, SERVERS_MAX, Shar
 pub use connect::{ConnectError, Directory};
 pub use embedded::Embedded;
 pub use engine::{Answer, Engine, PartState, REPLY_MAX};
+pub use etcd::{Etcd, EtcdSettings, Member, MemberHealth, MoveError};
 pub use outlast_directory::Partition;
 pub use shards::Shards;
