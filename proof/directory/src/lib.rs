@@ -3,7 +3,9 @@
 
 mod chance;
 mod conform;
+mod history;
 mod words;
 
 pub use chance::Chance;
 pub use conform::*;
+pub use history::*;

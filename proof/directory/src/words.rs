@@ -1,24 +1,24 @@
 //! Requests and answers as lines that a person can read.
 
-use outlast_directory::{Event, Failure, Placed, Record, Reply, Request, Summary};
+use outlast_directory::{Event, Failure, Placed, Record, Reply, Request, RoomKey, Summary};
 
 /// Longest part of a name that is shown, in characters.
 const NAME_SHOWN_MAX: usize = 12;
 
-/// `request` in one line. Rooms are shown as plain numbers: keys in a trace are small ones.
+/// `request` in one line.
 pub(crate) fn request(request: &Request) -> String {
     match request {
         Request::Heartbeat { summary: told, ttl } => {
             format!("heartbeat {} for {ttl:?}", summary(told))
         }
-        Request::Place { room, want } => format!("place     room {} {}", room.0, record(want)),
+        Request::Place { room, want } => format!("place     room {} {}", key(*room), record(want)),
         Request::Replace { room, expected, want } => {
-            format!("replace   room {} of gen {} by {}", room.0, expected.0, record(want))
+            format!("replace   room {} of gen {} by {}", key(*room), expected.0, record(want))
         }
         Request::End { room, generation } => {
-            format!("end       room {} gen {}", room.0, generation.0)
+            format!("end       room {} gen {}", key(*room), generation.0)
         }
-        Request::Lookup { room } => format!("lookup    room {}", room.0),
+        Request::Lookup { room } => format!("lookup    room {}", key(*room)),
         Request::Summaries => "summaries".to_owned(),
         Request::Instance => "instance".to_owned(),
         Request::Watch { after } => format!("watch     after {}", after.number),
@@ -49,6 +49,11 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Failed(Failure::Fenced(generation)) => format!("fenced by gen {}", generation.0),
         Reply::Failed(Failure::Bad(why)) => format!("bad: {why}"),
     }
+}
+
+/// A room of a trace by its number, any other by its key.
+fn key(room: RoomKey) -> String {
+    if room.0 < 1_000 { room.0.to_string() } else { room.to_string() }
 }
 
 /// What `event` says its room is now.
