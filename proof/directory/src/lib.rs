@@ -4,6 +4,7 @@
 mod chance;
 mod conform;
 mod history;
+pub mod servers;
 mod words;
 
 pub use chance::Chance;
