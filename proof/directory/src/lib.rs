@@ -3,10 +3,17 @@
 
 mod chance;
 mod conform;
+mod connect;
+mod faults;
 mod history;
+mod load;
+mod run;
 pub mod servers;
 mod words;
 
 pub use chance::Chance;
 pub use conform::*;
+pub use connect::connect;
+pub use faults::{Fault, FaultKind, Happened, inflict};
 pub use history::*;
+pub use run::{LOSSES_MAX, Outcome, Run};

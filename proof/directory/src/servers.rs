@@ -2,6 +2,7 @@
 //! of its own. They end when they are dropped, and when this process dies.
 
 mod cluster;
+mod embedded;
 mod etcd;
 mod ground;
 mod process;
@@ -10,12 +11,17 @@ mod sentinel;
 mod single;
 
 pub use cluster::Cluster;
+pub use embedded::InProcess;
 pub use etcd::Etcd;
 pub use ground::{Network, REGIONS, enter_namespace};
 pub use sentinel::Sentinels;
 pub use single::Single;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use outlast_engines::Engine;
+
+use crate::connect::connect;
 
 /// How long a set of servers may take until it serves.
 pub const READY_DEADLINE: Duration = Duration::from_secs(40);
@@ -24,6 +30,14 @@ pub const READY_DEADLINE: Duration = Duration::from_secs(40);
 pub trait Lab: Send {
     /// Where an engine finds them, as in a configuration; the nearest one of `region` comes first.
     fn address(&self, region: usize) -> String;
+
+    /// An engine for the gateways of `region`. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When this program does not have the engine.
+    fn connect(&self, region: usize) -> anyhow::Result<Arc<dyn Engine>> {
+        connect(&self.address(region))
+    }
 
     /// How many servers faults may hit.
     fn servers(&self) -> usize;

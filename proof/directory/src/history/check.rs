@@ -8,7 +8,7 @@ use outlast_model::Time;
 use super::{
     History, Operation,
     room::Room,
-    search::{Event, Verdict, What, search},
+    search::{Asked, Event, Verdict, What, search},
     told,
 };
 use crate::words;
@@ -167,7 +167,8 @@ fn events<'a>(
             reply => (Some(operation.end), Some(reply.clone())),
         };
         let start = if is_lookup { Time::ZERO } else { operation.start };
-        let what = What::Asked(operation.request.clone(), reply);
+        let asked = Asked { request: operation.request.clone(), reply };
+        let what = What::Asked(Box::new(asked));
         both.push((Some(*operation), Event { start, end, what }));
     }
     both.sort_by_key(|(_, event)| event.start);

@@ -27,10 +27,18 @@ pub(super) struct Event {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// A request; `None`: any answer fits, since none was told.
-    Asked(Request, Option<Reply>),
+    /// A request.
+    Asked(Box<Asked>),
     /// The content was taken away.
     Wiped,
+}
+
+/// A request with its answer.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) request: Request,
+    /// `None`: any answer fits, since none was told.
+    pub(super) reply: Option<Reply>,
 }
 
 /// What a search came to.
@@ -74,11 +82,12 @@ pub(super) fn search(room: &mut Room, events: &[Event], losses_max: usize) -> Ve
 fn targets(room: &mut Room, events: &[Event]) -> Vec<(Time, StateId)> {
     let mut targets = vec![(Time::ZERO, Room::UNKNOWN)];
     for event in events {
-        let state = match &event.what {
-            What::Asked(Request::Place { want, .. } | Request::Replace { want, .. }, _) => {
+        let What::Asked(asked) = &event.what else { continue };
+        let state = match &asked.request {
+            Request::Place { want, .. } | Request::Replace { want, .. } => {
                 State::Held(want.clone())
             }
-            What::Asked(Request::End { generation, .. }, _) => State::Ended(*generation),
+            Request::End { generation, .. } => State::Ended(*generation),
             _ => continue,
         };
         targets.push((event.start, room.id(state)));
@@ -213,10 +222,11 @@ impl Search<'_> {
     fn fits(&mut self, state: StateId, event: u32) -> Option<StateId> {
         match &self.events[event as usize].what {
             What::Wiped => Some(Room::UNKNOWN),
-            What::Asked(request, told) => {
-                let (to, reply) = self.room.step(state, event, request);
+            What::Asked(asked) => {
+                let (to, reply) = self.room.step(state, event, &asked.request);
                 let is_bad = |reply: &Reply| matches!(reply, Reply::Failed(Failure::Bad(_)));
-                let fits = told
+                let fits = asked
+                    .reply
                     .as_ref()
                     .is_none_or(|told| told == reply || (is_bad(told) && is_bad(reply)));
                 fits.then_some(to)

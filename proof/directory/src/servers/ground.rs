@@ -29,12 +29,12 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 pub enum Network {
     /// 127.0.0.1, different ports: nothing can be cut.
     Loopback,
-    /// One namespace a region, joined by a bridge. Needs root, and a process for which [`enter_namespace`] was called.
+    /// One namespace a region, joined by a bridge. Needs a process for which [`enter_namespace`] was called.
     Regions,
 }
 
 /// Runs this program again in a network namespace of its own, unless it is in one: what is made in it ends with it, and the
-/// machine's network is not touched.
+/// machine's network is not touched. Returns only in the namespace.
 ///
 /// # Errors
 /// When there is no `unshare`, or it is not allowed.
@@ -44,6 +44,9 @@ pub fn enter_namespace() -> anyhow::Result<()> {
     }
     let program = env::current_exe().context("finding this program")?;
     let mut again = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        again.arg("--map-root-user");
+    }
     again.arg("--net").arg("--").arg(program).args(env::args_os().skip(1)).env(MARK, "1");
     Err(again.exec()).context("running unshare --net")
 }
@@ -65,7 +68,7 @@ impl Ground {
         let mut ground = Ground { network, holders: Vec::new(), dir: Some(dir), path };
         if network == Network::Regions {
             anyhow::ensure!(env::var_os(MARK).is_some(), "this process has no network of its own");
-            ground.bridge().context("making a network of regions (as root?)")?;
+            ground.bridge().context("making a network of regions")?;
         }
         Ok(ground)
     }

@@ -108,63 +108,8 @@ impl Parts {
             self.tables[at].apply(Time::ZERO, &late);
         }
         let is_time = asked.is_multiple_of(NOW_AND_THEN);
-        let is_claim = matches!(request, Request::Place { .. } | Request::Replace { .. });
-        let room = match &request {
-            Request::Place { room, .. }
-            | Request::Replace { room, .. }
-            | Request::End { room, .. }
-            | Request::Lookup { room } => *room,
-            _ => RoomKey(0),
-        };
-        let held = self.held(at, room);
-        match (lie, &mut request) {
-            (Some(LosesAcknowledgedWrites), Request::Place { .. }) if is_time => {
-                return self.tables[at].clone().apply(Time::ZERO, &request);
-            }
-            (Some(AppliesWhatItRefused), Request::Place { .. } | Request::Replace { .. })
-                if is_time =>
-            {
-                self.late.push((asked + 3, at, request));
-                return Reply::Failed(Failure::Unavailable);
-            }
-            (Some(LeavesNoTombstoneWhereNothingWas), Request::End { generation, .. })
-                if held.is_none() && (1..u64::MAX).contains(&generation.0) =>
-            {
-                return Reply::Done;
-            }
-            (Some(GoesBack), Request::Replace { expected, want, .. }) => {
-                let is_old = held.as_ref().is_some_and(|held| held.generation > *expected);
-                if is_old && want.generation > *expected {
-                    self.tables[at] = without(&self.tables[at], room);
-                }
-            }
-            (Some(ComparesAsDoubles), Request::Replace { expected, .. }) => {
-                expected.0 = (expected.0 as f64) as u64;
-            }
-            (Some(ComparesSigned), Request::End { generation, .. })
-                if (1 << 63..u64::MAX).contains(&generation.0) =>
-            {
-                return Reply::Done;
-            }
-            (Some(EndsWhatIsNewer), Request::End { generation, .. }) if generation.0 > 0 => {
-                if let Some(held) = &held {
-                    *generation = held.generation.max(*generation);
-                }
-            }
-            (Some(RefusesReplaceOfNothing), Request::Replace { expected, .. })
-                if held.is_none() && expected.0 > 0 =>
-            {
-                return Reply::Failed(Failure::Fenced(*expected));
-            }
-            (Some(TakesIdZero), Request::Place { want, .. }) => want.id.0 = want.id.0.max(1),
-            (Some(CutsNamesAtNul), Request::Place { want, .. }) => {
-                let node = want.node.as_str().split('\0').next().unwrap().to_owned();
-                want.node = node.into();
-            }
-            (Some(MixesRegions), Request::Heartbeat { summary, .. }) => {
-                summary.region = summary.region.as_str().replace("region 1", "region 0").into();
-            }
-            _ => {}
+        if let Some(reply) = self.twist(lie, at, &mut request, is_time) {
+            return reply;
         }
         if matches!(lie, Some(LooksBack)) && matches!(request, Request::Lookup { .. }) && is_time {
             return self.before[at].apply(Time::ZERO, &request);
@@ -178,7 +123,7 @@ impl Parts {
         let mut reply = self.tables[at].apply(now, &request);
         match (lie, &mut reply, &request) {
             (Some(TellsTwoWinners), Reply::Placed(placed), Request::Place { want, .. })
-                if is_time && is_claim =>
+                if is_time =>
             {
                 *placed = Placed::Won(want.clone());
             }
@@ -195,6 +140,74 @@ impl Parts {
             _ => {}
         }
         reply
+    }
+
+    /// Changes the request, or answers it wrongly at once.
+    fn twist(
+        &mut self,
+        lie: Option<Lie>,
+        at: usize,
+        request: &mut Request,
+        is_time: bool,
+    ) -> Option<Reply> {
+        let room = match &*request {
+            Request::Place { room, .. }
+            | Request::Replace { room, .. }
+            | Request::End { room, .. }
+            | Request::Lookup { room } => *room,
+            _ => RoomKey(0),
+        };
+        let held = self.held(at, room);
+        match (lie, &mut *request) {
+            (Some(LosesAcknowledgedWrites), Request::Place { .. }) if is_time => {
+                return Some(self.tables[at].clone().apply(Time::ZERO, request));
+            }
+            (Some(AppliesWhatItRefused), Request::Place { .. } | Request::Replace { .. })
+                if is_time =>
+            {
+                self.late.push((self.asked + 3, at, request.clone()));
+                return Some(Reply::Failed(Failure::Unavailable));
+            }
+            (Some(LeavesNoTombstoneWhereNothingWas), Request::End { generation, .. })
+                if held.is_none() && (1..u64::MAX).contains(&generation.0) =>
+            {
+                return Some(Reply::Done);
+            }
+            (Some(GoesBack), Request::Replace { expected, want, .. }) => {
+                let is_old = held.as_ref().is_some_and(|held| held.generation > *expected);
+                if is_old && want.generation > *expected {
+                    self.tables[at] = without(&self.tables[at], room);
+                }
+            }
+            (Some(ComparesAsDoubles), Request::Replace { expected, .. }) => {
+                expected.0 = (expected.0 as f64) as u64;
+            }
+            (Some(ComparesSigned), Request::End { generation, .. })
+                if (1 << 63..u64::MAX).contains(&generation.0) =>
+            {
+                return Some(Reply::Done);
+            }
+            (Some(EndsWhatIsNewer), Request::End { generation, .. }) if generation.0 > 0 => {
+                if let Some(held) = &held {
+                    *generation = held.generation.max(*generation);
+                }
+            }
+            (Some(RefusesReplaceOfNothing), Request::Replace { expected, .. })
+                if held.is_none() && expected.0 > 0 =>
+            {
+                return Some(Reply::Failed(Failure::Fenced(*expected)));
+            }
+            (Some(TakesIdZero), Request::Place { want, .. }) => want.id.0 = want.id.0.max(1),
+            (Some(CutsNamesAtNul), Request::Place { want, .. }) => {
+                let node = want.node.as_str().split('\0').next().unwrap().to_owned();
+                want.node = node.into();
+            }
+            (Some(MixesRegions), Request::Heartbeat { summary, .. }) => {
+                summary.region = summary.region.as_str().replace("region 1", "region 0").into();
+            }
+            _ => {}
+        }
+        None
     }
 
     fn changes(&mut self, lie: Lie, at: usize, changes: &mut Changes) {

@@ -1,13 +1,11 @@
-//! Engines that are wrong on purpose: a proof that does not catch them proves nothing.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod liar;
+//! Lies that traces find.
 
 use std::sync::Arc;
 
-use liar::{LIES, Liar, Lie};
 use outlast_directory_proof::{Grounds, Reads, Sweep};
 use outlast_engines::Engine;
+
+use crate::liar::{LIES, Liar, Lie};
 
 const SWEEP: Sweep = Sweep { seeds: 0..200, lanes: 1, reads: Reads::Exact };
 
