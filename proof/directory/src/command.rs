@@ -217,6 +217,7 @@ fn told(run: &Run, outcome: &Outcome) -> String {
     }
     let unrepaired = outcome.unrepaired.iter().map(|line| format!("  not repaired: {line}"));
     lines.extend(unrepaired.take(SHOWN_MAX));
+    lines.extend(outcome.unnoticed.iter().take(SHOWN_MAX).map(|line| format!("  {line}")));
     lines.extend(outcome.misbeliefs.iter().take(SHOWN_MAX).map(|line| format!("  {line}")));
     lines.join("\n")
 }

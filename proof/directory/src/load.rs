@@ -54,6 +54,12 @@ impl Desk {
         RoomKey((u128::from(self.salt) << 64) | u128::from(number))
     }
 
+    /// The number of a room.
+    pub(crate) fn number(&self, room: RoomKey) -> u64 {
+        // The lower half.
+        room.0 as u64
+    }
+
     /// Where a room is asked for.
     pub(crate) fn partition(engine: &dyn Engine, number: u64) -> Partition {
         let all = u64::from(engine.partitions().get());

@@ -1,12 +1,12 @@
 //! One run: load, a fault in the middle of it, everything read in the end, announced again and read again; then the history is
 //! checked.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
-use outlast_directory::{Failure, Placed, Record, Reply, Request};
-use outlast_engines::{Engine, REPLY_MAX};
+use outlast_directory::{Failure, InstanceId, Placed, Record, Reply, Request};
+use outlast_engines::{Engine, Partition, REPLY_MAX};
 use outlast_model::Time;
 use outlast_runtime::{Clock, entropy};
 use tokio::{
@@ -60,6 +60,8 @@ pub struct Outcome {
     pub unrepaired: Vec<String>,
     /// What followers had wrong in the end.
     pub misbeliefs: Vec<String>,
+    /// Where content was lost and the instance stayed the same.
+    pub unnoticed: Vec<String>,
     /// How often followers began anew.
     pub resyncs: u64,
 }
@@ -67,9 +69,8 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing was wrong.
     pub fn is_fine(&self) -> bool {
-        self.findings.anomalies.is_empty()
-            && self.unrepaired.is_empty()
-            && self.misbeliefs.is_empty()
+        let wrong = [&self.unrepaired, &self.misbeliefs, &self.unnoticed];
+        self.findings.anomalies.is_empty() && wrong.iter().all(|lines| lines.is_empty())
     }
 }
 
@@ -89,7 +90,7 @@ impl Run {
         };
         let engines: Vec<_> =
             (0..load.regions).map(|region| lab.connect(region)).collect::<anyhow::Result<_>>()?;
-        serves(&engines, clock).await?;
+        let before = instances(&engines, clock).await?;
         let (calm, is_calm) = watch::channel(false);
         let followers: Vec<_> = engines.iter().map(|engine| following(engine, &is_calm)).collect();
         let regions = (0..).zip(&engines).map(|(number, engine)| {
@@ -110,6 +111,7 @@ impl Run {
         let lab = whole(lab).await?;
         // What is still under way to a server that was frozen arrives.
         tokio::time::sleep(REPLY_MAX).await;
+        let after = instances(&engines, clock).await?;
         let (unrepaired, held) = self.repair(&desk, &engines[0], rooms).await;
         calm.send_replace(true);
         let mut misbelieved = Vec::new();
@@ -120,15 +122,47 @@ impl Run {
             resyncs += watched.iter().map(|watched| watched.resyncs).sum::<u64>();
             misbelieved.extend(misbeliefs(&desk, &held, &watched));
         }
+        let judged = self.judge(desk.operations(), happened).await?;
+        let unnoticed = self.unnoticed(&desk, &engines, &judged.findings, &before, &after);
         let outcome = Outcome {
             rooms,
             happened,
             unrepaired,
             misbeliefs: misbelieved,
+            unnoticed,
             resyncs,
-            ..self.judge(desk.operations(), happened).await?
+            ..judged
         };
         Ok((outcome, lab))
+    }
+
+    /// Losses of which an instance that stayed the same tells nobody.
+    fn unnoticed(
+        &self,
+        desk: &Desk,
+        engines: &[Arc<dyn Engine>],
+        findings: &Findings,
+        before: &Instances,
+        after: &Instances,
+    ) -> Vec<String> {
+        let same = |key: &(usize, Partition)| before.get(key) == after.get(key);
+        let mut unnoticed = Vec::new();
+        for ((region, at), instance) in before {
+            let lost = findings.lost.iter().filter(|lost| {
+                let number = desk.number(lost.room);
+                Desk::partition(engines[*region].as_ref(), number) == *at
+            });
+            let lost = lost.count();
+            let is_wiped = self.fault.kind == FaultKind::Wipe;
+            if (lost > 0 || is_wiped) && same(&(*region, *at)) {
+                unnoticed.push(format!(
+                    "partition {} lost {lost} writes{} and is instance {instance} still, in region {region}",
+                    at.0,
+                    if is_wiped { ", was wiped" } else { "" }
+                ));
+            }
+        }
+        unnoticed
     }
 
     /// What the history alone tells.
@@ -159,6 +193,7 @@ impl Run {
             findings,
             unrepaired: Vec::new(),
             misbeliefs: Vec::new(),
+            unnoticed: Vec::new(),
             resyncs: 0,
         })
     }
@@ -206,14 +241,18 @@ fn following(engine: &Arc<dyn Engine>, calm: &watch::Receiver<bool>) -> Vec<Join
     each.map(|at| tokio::spawn(follow(Arc::clone(engine), at, calm.clone()))).collect()
 }
 
-/// Waits until all engines answer.
-async fn serves(engines: &[Arc<dyn Engine>], clock: Clock) -> anyhow::Result<()> {
-    for engine in engines {
+/// The instance of each partition, as each region's engine tells it.
+type Instances = BTreeMap<(usize, Partition), InstanceId>;
+
+/// Waits until all engines answer, and asks them for all instances.
+async fn instances(engines: &[Arc<dyn Engine>], clock: Clock) -> anyhow::Result<Instances> {
+    let mut instances = Instances::new();
+    let deadline = clock.now() + READY_DEADLINE;
+    for (region, engine) in engines.iter().enumerate() {
         for at in Desk::partitions(engine.as_ref()) {
-            let deadline = clock.now() + READY_DEADLINE;
-            loop {
+            let instance = loop {
                 match engine.ask(at, Request::Instance).await {
-                    Reply::Instance(_) => break,
+                    Reply::Instance(instance) => break instance,
                     other => anyhow::ensure!(
                         clock.now() < deadline,
                         "partition {} does not serve: {other:?}, {:?}",
@@ -222,10 +261,11 @@ async fn serves(engines: &[Arc<dyn Engine>], clock: Clock) -> anyhow::Result<()>
                     ),
                 }
                 tokio::time::sleep(PAUSE).await;
-            }
+            };
+            instances.insert((region, at), instance);
         }
     }
-    Ok(())
+    Ok(instances)
 }
 
 async fn whole(lab: Box<dyn Lab>) -> anyhow::Result<Box<dyn Lab>> {
@@ -244,10 +284,12 @@ async fn whole(lab: Box<dyn Lab>) -> anyhow::Result<Box<dyn Lab>> {
     waited.await?
 }
 
-/// The longest stretch without a claim that somebody won or lost.
+/// The longest stretch of the load without a claim that somebody won or lost.
 fn outage(operations: &[Operation]) -> Duration {
-    let decided =
-        |done: &&Operation| matches!(done.reply, Reply::Placed(Placed::Won(_) | Placed::Held(_)));
+    let decided = |done: &&Operation| {
+        let is_claim = matches!(done.reply, Reply::Placed(Placed::Won(_) | Placed::Held(_)));
+        is_claim && is_region(done.client)
+    };
     let mut ends: Vec<_> = operations.iter().filter(decided).map(|done| done.end).collect();
     ends.sort_unstable();
     ends.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or_default()

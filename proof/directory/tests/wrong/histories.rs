@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use outlast_directory_proof::{
-    Consistency, Fault, FaultKind, Kind, Outcome, Run,
+    Consistency, Fault, FaultKind, Kind, LOSSES_MAX, Outcome, Run,
     servers::{InProcess, Lab},
 };
 use outlast_engines::Engine;
@@ -58,8 +58,11 @@ impl Lab for Alone {
 }
 
 async fn run(lab: Box<dyn Lab>, kind: FaultKind) -> Outcome {
+    run_with(lab, kind, Consistency::Linearizable).await
+}
+
+async fn run_with(lab: Box<dyn Lab>, kind: FaultKind, consistency: Consistency) -> Outcome {
     let fault = Fault::draw(1, kind, 0);
-    let consistency = Consistency::Linearizable;
     let span = Duration::from_secs(2);
     let run = Run { seed: 1, places_per_second: 100, span, fault, consistency };
     run.go(lab).await.unwrap().0
@@ -99,6 +102,22 @@ async fn every_lie_about_claims_is_found_in_histories() {
             assert!(!found.lines.is_empty());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_a_failover_loses_are_counted_told_and_announced_again() {
+    let may_lose = Consistency::MayLose(LOSSES_MAX);
+    let told = join_all([
+        run_with(liar(Lie::FailsOver), FaultKind::None, may_lose),
+        run_with(liar(Lie::FailsOverSilently), FaultKind::None, may_lose),
+        run_with(liar(Lie::FailsOver), FaultKind::None, Consistency::Linearizable),
+    ])
+    .await;
+    let [open, silent, strict] = &told[..] else { panic!("three runs") };
+    assert!(open.is_fine(), "{open:#?}");
+    assert!(!open.findings.lost.is_empty() && open.findings.gave_up == 0, "{open:#?}");
+    assert!(!silent.unnoticed.is_empty(), "{silent:#?}");
+    assert!(!strict.findings.anomalies.is_empty(), "{strict:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

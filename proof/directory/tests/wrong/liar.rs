@@ -30,6 +30,8 @@ pub(crate) enum Lie {
     CutsNamesAtNul,
     LooksBack,
     MixesRegions,
+    FailsOver,
+    FailsOverSilently,
 }
 
 use Lie::*;
@@ -55,11 +57,17 @@ pub(crate) const LIES: &[Lie] = &[
     CutsNamesAtNul,
     LooksBack,
     MixesRegions,
+    FailsOver,
+    FailsOverSilently,
 ];
 
 const PARTITIONS: u16 = 3;
 /// One in so many requests is lied about, where a lie is told now and then.
 const NOW_AND_THEN: u64 = 6;
+
+/// After so many requests a replica takes over, which lacks the last ones.
+const FAILOVER_EVERY: u64 = 400;
+const LAG: u64 = 30;
 
 /// The engine.
 pub(crate) struct Liar {
@@ -73,6 +81,7 @@ struct Parts {
     /// Requests answered with `Unavailable`, to be applied when so many have been asked.
     late: Vec<(u64, usize, Request)>,
     before: Vec<Table>,
+    replica: Vec<Table>,
 }
 
 impl Liar {
@@ -80,7 +89,8 @@ impl Liar {
     pub(crate) fn new(lie: Option<Lie>) -> Liar {
         let tables: Vec<_> =
             (0..PARTITIONS).map(|n| Table::new(InstanceId(u128::from(n) + 1))).collect();
-        let parts = Parts { before: tables.clone(), tables, asked: 0, late: Vec::new() };
+        let (before, replica) = (tables.clone(), tables.clone());
+        let parts = Parts { before, replica, tables, asked: 0, late: Vec::new() };
         Liar { lie, parts: Mutex::new(parts) }
     }
 }
@@ -106,6 +116,19 @@ impl Parts {
         let asked = self.asked;
         for (_, at, late) in self.late.extract_if(.., |(due, ..)| *due <= asked) {
             self.tables[at].apply(Time::ZERO, &late);
+        }
+        if asked % FAILOVER_EVERY == FAILOVER_EVERY - LAG {
+            self.replica = self.tables.clone();
+        }
+        match lie {
+            Some(FailsOver) if asked.is_multiple_of(FAILOVER_EVERY) => {
+                let now = |table: &Table| copy(table, InstanceId(table.instance().0 + 10), None);
+                self.tables = self.replica.iter().map(now).collect();
+            }
+            Some(FailsOverSilently) if asked.is_multiple_of(FAILOVER_EVERY) => {
+                self.tables = self.replica.clone();
+            }
+            _ => {}
         }
         let is_time = asked.is_multiple_of(NOW_AND_THEN);
         if let Some(reply) = self.twist(lie, at, &mut request, is_time) {
@@ -242,19 +265,20 @@ impl Parts {
     }
 }
 
-/// The table as if `room` had never been known.
-fn without(table: &Table, room: RoomKey) -> Table {
+/// What `table` has, as another instance, as if `room` had never been known.
+fn copy(table: &Table, instance: InstanceId, room: Option<RoomKey>) -> Table {
     let mut all = table.clone();
-    let mut rest = Table::new(table.instance());
-    let watch = Request::Watch { after: outlast_directory::Revision::START };
-    if let Reply::Changes(changes) = all.apply(Time::ZERO, &watch) {
+    let mut rest = Table::new(instance);
+    let mut after = outlast_directory::Revision::START;
+    while let Reply::Changes(changes) = all.apply(Time::ZERO, &Request::Watch { after }) {
+        if changes.events.is_empty() {
+            break;
+        }
+        after = changes.revision;
         for event in changes.events {
+            let (Event::Held { room: known, .. } | Event::Ended { room: known, .. }) = event;
             let request = match event {
-                Event::Held { room: other, .. } | Event::Ended { room: other, .. }
-                    if other == room =>
-                {
-                    continue;
-                }
+                _ if room == Some(known) => continue,
                 Event::Held { room, record } => Request::Place { room, want: record },
                 Event::Ended { room, generation } => Request::End { room, generation },
             };
@@ -267,12 +291,16 @@ fn without(table: &Table, room: RoomKey) -> Table {
             rest.apply(Time::ZERO, &Request::Heartbeat { summary, ttl });
         }
     }
+    rest
+}
+
+/// The table as if `room` had never been known.
+fn without(table: &Table, room: RoomKey) -> Table {
+    let mut rest = copy(table, table.instance(), Some(room));
     // Revisions go on where they were, or followers would notice that alone.
     for n in 0..changes_of(table) {
-        rest.apply(
-            Time::ZERO,
-            &Request::End { room: RoomKey(u128::MAX), generation: Generation(n + 1) },
-        );
+        let generation = Generation(n + 1);
+        rest.apply(Time::ZERO, &Request::End { room: RoomKey(u128::MAX), generation });
     }
     rest
 }
