@@ -6,6 +6,7 @@ mod conform;
 mod connect;
 mod faults;
 mod history;
+mod home;
 mod load;
 mod run;
 pub mod servers;

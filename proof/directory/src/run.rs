@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     faults::{Fault, FaultKind, Happened, inflict},
     history::{Consistency, Findings, History, Operation, check},
+    home::Home,
     load::{Desk, Load, Region, Watched, announce, follow, is_region, misbeliefs, read_all},
     servers::{Lab, READY_DEADLINE},
 };
@@ -88,13 +89,14 @@ impl Run {
             places_per_second: self.places_per_second,
             span: self.span.max(self.fault.load_span()),
         };
-        let engines: Vec<_> =
-            (0..load.regions).map(|region| lab.connect(region)).collect::<anyhow::Result<_>>()?;
-        let before = instances(&engines, clock).await?;
+        let homes: Vec<_> = (0..load.regions)
+            .map(|region| Home::new(lab.as_ref(), region))
+            .collect::<anyhow::Result<_>>()?;
+        let before = instances(&homes, clock).await?;
         let (calm, is_calm) = watch::channel(false);
-        let followers: Vec<_> = engines.iter().map(|engine| following(engine, &is_calm)).collect();
-        let regions = (0..).zip(&engines).map(|(number, engine)| {
-            tokio::spawn(Region::new(desk.clone(), Arc::clone(engine), number).run(load.clone()))
+        let followers: Vec<_> = homes.iter().map(|home| following(home, &is_calm)).collect();
+        let regions = (0..).zip(&homes).map(|(number, home)| {
+            home.spawn(Region::new(desk.clone(), home.engine(), number).run(load.clone()))
         });
         let regions: Vec<_> = regions.collect();
         let fault = self.fault.clone();
@@ -111,8 +113,9 @@ impl Run {
         let lab = whole(lab).await?;
         // What is still under way to a server that was frozen arrives.
         tokio::time::sleep(REPLY_MAX).await;
-        let after = instances(&engines, clock).await?;
-        let (unrepaired, held) = self.repair(&desk, &engines[0], rooms).await;
+        let after = instances(&homes, clock).await?;
+        let repaired = repair(desk.clone(), homes[0].engine(), rooms, self.seed);
+        let (unrepaired, held) = homes[0].spawn(repaired).await?;
         calm.send_replace(true);
         let mut misbelieved = Vec::new();
         let mut resyncs = 0;
@@ -123,7 +126,7 @@ impl Run {
             misbelieved.extend(misbeliefs(&desk, &held, &watched));
         }
         let judged = self.judge(desk.operations(), happened).await?;
-        let unnoticed = self.unnoticed(&desk, &engines, &judged.findings, &before, &after);
+        let unnoticed = self.unnoticed(&desk, &homes, &judged.findings, &before, &after);
         let outcome = Outcome {
             rooms,
             happened,
@@ -140,7 +143,7 @@ impl Run {
     fn unnoticed(
         &self,
         desk: &Desk,
-        engines: &[Arc<dyn Engine>],
+        homes: &[Home],
         findings: &Findings,
         before: &Instances,
         after: &Instances,
@@ -150,7 +153,7 @@ impl Run {
         for ((region, at), instance) in before {
             let lost = findings.lost.iter().filter(|lost| {
                 let number = desk.number(lost.room);
-                Desk::partition(engines[*region].as_ref(), number) == *at
+                Desk::partition(homes[*region].engine().as_ref(), number) == *at
             });
             let lost = lost.count();
             let is_wiped = self.fault.kind == FaultKind::Wipe;
@@ -197,73 +200,83 @@ impl Run {
             resyncs: 0,
         })
     }
+}
 
-    /// Reads everything, has it announced again and reads once more. What is wrong then, and who holds what.
-    async fn repair(
-        &self,
-        desk: &Desk,
-        engine: &Arc<dyn Engine>,
-        rooms: u64,
-    ) -> (Vec<String>, Vec<Option<Record>>) {
-        let seed = u128::from(self.seed) << 1;
-        let mut wrong = Vec::new();
-        for silent in read_all(desk, engine, rooms, seed).await {
-            wrong.extend(silent.err());
-        }
-        let kept = announce(desk, engine, rooms, &desk.operations()).await;
-        let after = read_all(desk, engine, rooms, seed | 1).await;
-        let mut held = Vec::new();
-        for (number, (kept, read)) in (0..).zip(kept.into_iter().zip(after)) {
-            match (kept, read) {
-                (Ok(kept), Ok(read)) => {
-                    if let Some(kept) = kept
-                        && read.as_ref() != Some(&kept)
-                    {
-                        let (kept, read) =
-                            (crate::words::record(&kept), read.as_ref().map(crate::words::record));
-                        wrong.push(format!("room {number} is held by {kept}; read: {read:?}"));
-                    }
-                    held.push(read);
+/// Reads everything, has it announced again and reads once more. What is wrong then, and who holds what.
+async fn repair(
+    desk: Desk,
+    engine: Arc<dyn Engine>,
+    rooms: u64,
+    seed: u64,
+) -> (Vec<String>, Vec<Option<Record>>) {
+    let seed = u128::from(seed) << 1;
+    let mut wrong = Vec::new();
+    for silent in read_all(&desk, &engine, rooms, seed).await {
+        wrong.extend(silent.err());
+    }
+    let kept = announce(&desk, &engine, rooms, &desk.operations()).await;
+    let after = read_all(&desk, &engine, rooms, seed | 1).await;
+    let mut held = Vec::new();
+    for (number, (kept, read)) in (0..).zip(kept.into_iter().zip(after)) {
+        match (kept, read) {
+            (Ok(kept), Ok(read)) => {
+                if let Some(kept) = kept
+                    && read.as_ref() != Some(&kept)
+                {
+                    let (kept, read) =
+                        (crate::words::record(&kept), read.as_ref().map(crate::words::record));
+                    wrong.push(format!("room {number} is held by {kept}; read: {read:?}"));
                 }
-                (kept, read) => {
-                    wrong.extend(kept.err().into_iter().chain(read.err()));
-                    held.push(None);
-                }
+                held.push(read);
+            }
+            (kept, read) => {
+                wrong.extend(kept.err().into_iter().chain(read.err()));
+                held.push(None);
             }
         }
-        (wrong, held)
     }
+    (wrong, held)
 }
 
 /// Followers of all partitions that are used, until it is calm.
-fn following(engine: &Arc<dyn Engine>, calm: &watch::Receiver<bool>) -> Vec<JoinHandle<Watched>> {
-    let each = Desk::partitions(engine.as_ref()).into_iter();
-    each.map(|at| tokio::spawn(follow(Arc::clone(engine), at, calm.clone()))).collect()
+fn following(home: &Home, calm: &watch::Receiver<bool>) -> Vec<JoinHandle<Watched>> {
+    let each = Desk::partitions(home.engine().as_ref()).into_iter();
+    each.map(|at| home.spawn(follow(home.engine(), at, calm.clone()))).collect()
 }
 
 /// The instance of each partition, as each region's engine tells it.
 type Instances = BTreeMap<(usize, Partition), InstanceId>;
 
 /// Waits until all engines answer, and asks them for all instances.
-async fn instances(engines: &[Arc<dyn Engine>], clock: Clock) -> anyhow::Result<Instances> {
+async fn instances(homes: &[Home], clock: Clock) -> anyhow::Result<Instances> {
     let mut instances = Instances::new();
+    for (region, home) in homes.iter().enumerate() {
+        let told = home.spawn(instances_of(home.engine(), clock)).await??;
+        instances.extend(told.into_iter().map(|(at, instance)| ((region, at), instance)));
+    }
+    Ok(instances)
+}
+
+async fn instances_of(
+    engine: Arc<dyn Engine>,
+    clock: Clock,
+) -> anyhow::Result<Vec<(Partition, InstanceId)>> {
+    let mut instances = Vec::new();
     let deadline = clock.now() + READY_DEADLINE;
-    for (region, engine) in engines.iter().enumerate() {
-        for at in Desk::partitions(engine.as_ref()) {
-            let instance = loop {
-                match engine.ask(at, Request::Instance).await {
-                    Reply::Instance(instance) => break instance,
-                    other => anyhow::ensure!(
-                        clock.now() < deadline,
-                        "partition {} does not serve: {other:?}, {:?}",
-                        at.0,
-                        engine.state(at)
-                    ),
-                }
-                tokio::time::sleep(PAUSE).await;
-            };
-            instances.insert((region, at), instance);
-        }
+    for at in Desk::partitions(engine.as_ref()) {
+        let instance = loop {
+            match engine.ask(at, Request::Instance).await {
+                Reply::Instance(instance) => break instance,
+                other => anyhow::ensure!(
+                    clock.now() < deadline,
+                    "partition {} does not serve: {other:?}, {:?}",
+                    at.0,
+                    engine.state(at)
+                ),
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        instances.push((at, instance));
     }
     Ok(instances)
 }

@@ -17,7 +17,11 @@ pub use ground::{Network, REGIONS, enter_namespace};
 pub use sentinel::Sentinels;
 pub use single::Single;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use outlast_engines::Engine;
 
@@ -37,6 +41,11 @@ pub trait Lab: Send {
     /// When this program does not have the engine.
     fn connect(&self, region: usize) -> anyhow::Result<Arc<dyn Engine>> {
         connect(&self.address(region))
+    }
+
+    /// The network namespace of `region`, where its gateways are too; `None`: that of this process.
+    fn network(&self, _region: usize) -> Option<PathBuf> {
+        None
     }
 
     /// How many servers faults may hit.

@@ -1,6 +1,6 @@
 //! A Redis Cluster: a primary and a replica a region, each replica of the primary in the region before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -86,6 +86,10 @@ impl Lab for Cluster {
         let mut all: Vec<_> = self.nodes.iter().map(Redis::place).collect();
         all.rotate_left(region % REGIONS);
         format!("redis+cluster://{}", all.join(","))
+    }
+
+    fn network(&self, region: usize) -> Option<PathBuf> {
+        self.ground.namespace(region)
     }
 
     fn servers(&self) -> usize {

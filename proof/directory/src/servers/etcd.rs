@@ -1,6 +1,9 @@
 //! One etcd, or three that are one cluster, each in a region.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 
@@ -22,7 +25,7 @@ struct Member {
     process: Process,
     /// `host:port` for clients.
     client: String,
-    data: std::path::PathBuf,
+    data: PathBuf,
 }
 
 impl Etcd {
@@ -91,6 +94,10 @@ impl Lab for Etcd {
         let own = region % clients.len();
         clients.rotate_left(own);
         format!("etcd://{}", clients.join(","))
+    }
+
+    fn network(&self, region: usize) -> Option<PathBuf> {
+        self.ground.namespace(region)
     }
 
     fn servers(&self) -> usize {

@@ -114,6 +114,12 @@ impl Ground {
         enter.iter().map(ToString::to_string).chain(command).collect()
     }
 
+    /// The namespace of `region`.
+    pub(super) fn namespace(&self, region: usize) -> Option<PathBuf> {
+        let holder = self.holders.get(region)?.id()?;
+        Some(format!("/proc/{holder}/ns/net").into())
+    }
+
     pub(super) fn cut(&self, region: usize) -> anyhow::Result<()> {
         self.link(region, "down")
     }

@@ -1,6 +1,9 @@
 //! A primary, two replicas and three Sentinels: one of each kind a region.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 
@@ -100,6 +103,10 @@ impl Lab for Sentinels {
             .collect();
         all.rotate_left(region % REGIONS);
         format!("redis+sentinel://{}/{NAME}", all.join(","))
+    }
+
+    fn network(&self, region: usize) -> Option<PathBuf> {
+        self.ground.namespace(region)
     }
 
     fn servers(&self) -> usize {

@@ -1,6 +1,6 @@
 //! One Redis alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     Lab, READY_DEADLINE,
@@ -33,6 +33,10 @@ impl Single {
 impl Lab for Single {
     fn address(&self, _region: usize) -> String {
         format!("redis://{}", self.redis.place())
+    }
+
+    fn network(&self, region: usize) -> Option<PathBuf> {
+        self.ground.namespace(region)
     }
 
     fn servers(&self) -> usize {
