@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many times a room may go back where replication is asynchronous: with a split, there and back for either side.
-pub const LOSSES_MAX: usize = 3;
+pub const LOSSES_MAX: usize = 8;
 /// Between two looks at whether servers are whole again.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -21,7 +21,8 @@ const LINES_MAX: usize = 30;
 pub enum Consistency {
     /// None is ever lost.
     Linearizable,
-    /// Replication is asynchronous: a room may go back to an earlier state so many times. What is lost is counted.
+    /// Replication is asynchronous: a room may go back to an earlier state so many times. What is lost is counted. Lookups
+    /// may tell of what is never acknowledged, and are not looked at.
     MayLose(usize),
 }
 
@@ -114,13 +115,18 @@ fn check_room(
     operations: &[&Operation],
     findings: &mut Findings,
 ) {
-    let (told, events) = events(history, operations);
+    let (told, events) = events(history, operations, consistency);
     let losses_max = match consistency {
         Consistency::Linearizable => 0,
         Consistency::MayLose(most) => most,
     };
     let back = told::went_back(history, operations).map(|pair| (Kind::WentBack, pair));
-    let winners = told::two_winners(history, operations).map(|pair| (Kind::TwoWinners, pair));
+    let told_by = |operation: &&&Operation| {
+        consistency == Consistency::Linearizable
+            || !matches!(operation.request, Request::Lookup { .. })
+    };
+    let decisive: Vec<_> = operations.iter().filter(told_by).copied().collect();
+    let winners = told::two_winners(history, &decisive).map(|pair| (Kind::TwoWinners, pair));
     match search(&mut Room::new(room), &events, losses_max) {
         Verdict::Explained { losses: 0, .. } => {}
         Verdict::Explained { undone, .. } => {
@@ -153,6 +159,7 @@ fn check_room(
 fn events<'a>(
     history: &History,
     operations: &[&'a Operation],
+    consistency: Consistency,
 ) -> (Vec<Option<&'a Operation>>, Vec<Event>) {
     let wiped = |(start, end): &(Time, Time)| {
         (None, Event { start: *start, end: Some(*end), what: What::Wiped })
@@ -163,6 +170,8 @@ fn events<'a>(
         let (end, reply) = match &operation.reply {
             Reply::Failed(Failure::Unavailable) => continue,
             Reply::Failed(Failure::Unknown) if is_lookup => continue,
+            // A server that is about to lose a write tells of it to whoever looks.
+            _ if is_lookup && consistency != Consistency::Linearizable => continue,
             Reply::Failed(Failure::Unknown) => (None, None),
             reply => (Some(operation.end), Some(reply.clone())),
         };

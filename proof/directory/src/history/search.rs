@@ -5,7 +5,7 @@
 //! spoils an order. An unknown one is considered only where it changes something. Lookups may be answered from any earlier
 //! state, so theirs begin with time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use outlast_directory::{Failure, Reply, Request};
 use outlast_model::Time;
@@ -55,17 +55,10 @@ pub(super) enum Verdict {
 
 /// Looks for an order of `events`, which are sorted by their start, with as few losses as possible, at most `losses_max`.
 pub(super) fn search(room: &mut Room, events: &[Event], losses_max: usize) -> Verdict {
-    let targets = targets(room, events);
     let mut last = Verdict::GaveUp;
     for losses in 0..=losses_max {
-        let mut search = Search {
-            room,
-            events,
-            targets: &targets,
-            seen: HashSet::new(),
-            trail: Vec::new(),
-            furthest: None,
-        };
+        let mut search =
+            Search { room, events, seen: HashSet::new(), trail: Vec::new(), furthest: None };
         match search.run(losses) {
             Some(true) => return Verdict::Explained { losses, undone: search.undone() },
             Some(false) => {
@@ -78,28 +71,13 @@ pub(super) fn search(room: &mut Room, events: &[Event], losses_max: usize) -> Ve
     last
 }
 
-/// States that a room may be taken back to, each with the start of whoever makes it.
-fn targets(room: &mut Room, events: &[Event]) -> Vec<(Time, StateId)> {
-    let mut targets = vec![(Time::ZERO, Room::UNKNOWN)];
-    for event in events {
-        let What::Asked(asked) = &event.what else { continue };
-        let state = match &asked.request {
-            Request::Place { want, .. } | Request::Replace { want, .. } => {
-                State::Held(want.clone())
-            }
-            Request::End { generation, .. } => State::Ended(*generation),
-            _ => continue,
-        };
-        targets.push((event.start, room.id(state)));
-    }
-    targets
-}
-
 /// How far an order has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Configuration {
     state: StateId,
     losses_left: usize,
+    /// States that the room has been in, to which a loss may take it back; sorted, empty when there are no losses left.
+    visited: Vec<StateId>,
     /// All events below are done, unless they are unknown.
     base: u32,
     /// Those done from `base` on, and unknown ones below; sorted.
@@ -113,10 +91,28 @@ enum Move {
     Loss(StateId),
 }
 
+impl Move {
+    fn leads_to(&self, state: StateId) -> bool {
+        let (Move::Event(_, to) | Move::Loss(to)) = self;
+        *to == state
+    }
+}
+
+impl Configuration {
+    /// Goes on in another state.
+    fn leave_for(&mut self, state: StateId) {
+        if self.losses_left > 0
+            && let Err(place) = self.visited.binary_search(&self.state)
+        {
+            self.visited.insert(place, self.state);
+        }
+        self.state = state;
+    }
+}
+
 struct Search<'a> {
     room: &'a mut Room,
     events: &'a [Event],
-    targets: &'a [(Time, StateId)],
     seen: HashSet<Configuration>,
     trail: Vec<Move>,
     /// Events done, the one that was stuck, the state.
@@ -133,8 +129,13 @@ struct Level {
 impl Search<'_> {
     /// Whether there is an order; `None` when it gives up.
     fn run(&mut self, losses: usize) -> Option<bool> {
-        let start =
-            Configuration { state: Room::UNKNOWN, losses_left: losses, base: 0, done: Vec::new() };
+        let start = Configuration {
+            state: Room::UNKNOWN,
+            losses_left: losses,
+            visited: Vec::new(),
+            base: 0,
+            done: Vec::new(),
+        };
         let Some(first) = self.level(start) else { return Some(true) };
         let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
@@ -147,12 +148,15 @@ impl Search<'_> {
             let mut next = level.at.clone();
             match step {
                 Move::Event(event, state) => {
-                    next.state = state;
+                    next.leave_for(state);
                     self.mark(&mut next, event);
                 }
                 Move::Loss(state) => {
-                    next.state = state;
+                    next.leave_for(state);
                     next.losses_left -= 1;
+                    if next.losses_left == 0 {
+                        next.visited.clear();
+                    }
                 }
             }
             self.trail.push(step);
@@ -189,12 +193,11 @@ impl Search<'_> {
             if is_further {
                 continue;
             }
-            if at.losses_left > 0 {
-                let open = self.targets.iter().filter(|(start, _)| *start <= limit);
-                let other = open.filter(|(_, state)| *state != at.state);
-                // Tried last: the order without the loss comes first.
-                moves.splice(0..0, other.map(|(_, state)| Move::Loss(*state)));
-            }
+            // Tried last: the order without the loss comes first, and the latest states before older ones.
+            let other = at.visited.iter().filter(|state| **state != at.state);
+            let mut back: Vec<_> = other.copied().collect();
+            back.sort_by_key(|state| self.trail.iter().rposition(|step| step.leads_to(*state)));
+            moves.splice(0..0, back.into_iter().map(Move::Loss));
             let done = at.base as usize + at.done.len();
             if self.furthest.is_none_or(|(most, ..)| done > most) {
                 self.furthest = Some((done, stuck, at.state));
@@ -253,23 +256,26 @@ impl Search<'_> {
         u32::try_from(self.events.len()).expect("a history is shorter than 2^32")
     }
 
-    /// What was done and answered since the room was last in the state that a loss took it back to.
+    /// What was done and answered, and is not among what led to the last state.
     fn undone(&self) -> Vec<usize> {
-        let mut undone = Vec::new();
-        for (n, step) in self.trail.iter().enumerate() {
-            let Move::Loss(target) = step else { continue };
-            for earlier in self.trail[..n].iter().rev() {
-                let (Move::Event(_, state) | Move::Loss(state)) = earlier;
-                if state == target {
-                    break;
+        let mut ways: HashMap<StateId, BTreeSet<u32>> = HashMap::new();
+        let mut way = BTreeSet::new();
+        ways.insert(Room::UNKNOWN, way.clone());
+        for step in &self.trail {
+            match step {
+                Move::Event(event, state) => {
+                    way.insert(*event);
+                    ways.insert(*state, way.clone());
                 }
-                if let Move::Event(event, _) = earlier
-                    && self.events[*event as usize].end.is_some()
-                {
-                    undone.push(*event as usize);
-                }
+                Move::Loss(state) => way = ways.get(state).cloned().unwrap_or_default(),
             }
         }
-        undone
+        let done = self.trail.iter().filter_map(|step| match step {
+            Move::Event(event, _) => Some(*event),
+            Move::Loss(_) => None,
+        });
+        done.filter(|event| !way.contains(event) && self.events[*event as usize].end.is_some())
+            .map(|event| event as usize)
+            .collect()
     }
 }
