@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use outlast_model::{RegionName, Time};
+use outlast_model::{BEAT_INTERVAL, RegionName, Time};
 
-use crate::{CALM_MIN, Outlooks, calm::Calm};
+use crate::{CALM_MIN, DOWN_AFTER, Outlooks, calm::Calm};
 
 /// Most regions: one bit each in an outlook. Further ones are never judged, and count as up.
 pub const REGIONS_MAX: usize = 64;
 
 /// Two falls within this span are flapping: whoever follows each of them moves twice in it.
 pub const FLAP_SPAN: Duration = Duration::from_secs(60);
+
+/// Who was up for no longer has not stood: its silence is noticed only after some of this, so it was not heard for more than
+/// a moment, perhaps by a process that had stood still and took what had waited for it.
+const STOOD_MIN: Duration = DOWN_AFTER.saturating_add(BEAT_INTERVAL);
 
 /// What a gateway believes of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,8 +47,8 @@ struct Region {
     nodes_heard: u32,
     health: RegionHealth,
     calm: Calm,
-    /// It was up since it fell last.
-    stood: bool,
+    /// Since when it is up, or was before anybody doubted it; `None` since it fell last.
+    stood_since: Option<Time>,
     fell_at: Option<Time>,
     /// Its last fall came shortly after the one before: it is to keep calm until then, from when it is back.
     flaps: bool,
@@ -83,7 +87,7 @@ impl Regions {
             nodes_heard: 0,
             health: RegionHealth::Doubted,
             calm: Calm::default(),
-            stood: false,
+            stood_since: None,
             fell_at: None,
             flaps: false,
             flaps_until: Time::ZERO,
@@ -194,14 +198,16 @@ impl Region {
         match to {
             RegionHealth::Down if from != to => {
                 self.calm.fall(now);
-                if std::mem::take(&mut self.stood) && most {
+                let stood =
+                    self.stood_since.take().is_some_and(|since| now.since(since) > STOOD_MIN);
+                if stood && most {
                     let before = self.fell_at.replace(now);
                     self.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN);
                 }
             }
             RegionHealth::Up if from != to => {
                 self.calm.rise(now, false);
-                self.stood = true;
+                self.stood_since.get_or_insert(now);
                 if std::mem::take(&mut self.flaps) {
                     self.flaps_until = now + CALM_MIN;
                 }

@@ -10,8 +10,8 @@ use std::{
 use outlast_model::Time;
 
 use crate::{
-    Failure, InstanceId, PROBE_INTERVAL, PROBE_JITTER_MAX, Reply, Request, TOMBSTONE_KEPT,
-    breaker::Breaker,
+    Failure, InstanceId, PROBE_INTERVAL, PROBE_JITTER_MAX, Partition, Reply, Request,
+    TOMBSTONE_KEPT, breaker::Breaker,
 };
 
 /// How long a call may take. Lower: engines across an ocean never answer in time; higher: a join waits longer for an
@@ -33,7 +33,12 @@ pub const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One call of one [`Caller`], never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
+pub struct CallId {
+    /// Whom it asks.
+    pub at: Partition,
+    /// Counts the calls of its caller, from 1 on.
+    pub number: u64,
+}
 
 /// Why a request was not sent. It is surely not applied, as with [`Failure::Unavailable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +76,14 @@ pub enum CallerOutput {
         /// ones.
         reply: Reply,
     },
-    /// The directory has another content than before: what is held must be announced again. Said when calls go through.
-    Wiped,
+    /// The partition has another content than before: what is held must be announced again. Said when calls go through.
+    Wiped {
+        /// Which one.
+        at: Partition,
+    },
 }
 
-/// A machine between a gateway and an engine of any kind. Times are of the gateway's own clock and never go back.
+/// A machine between a gateway and one partition of an engine of any kind. Times are of the gateway's own clock and never go back.
 ///
 /// A *failure* is a call answered `Unavailable` or `Unknown`, or not at all by its deadline; every other answer is a
 /// success, whatever it says. [`FAILURES_MAX`](crate::FAILURES_MAX) failures in a row, or
@@ -91,6 +99,7 @@ pub enum CallerOutput {
 /// Before the first question it does nothing and never wakes.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    at: Partition,
     jitter: u64,
     last_call: u64,
     /// All with the same time to go, so the lowest id has the next deadline.
@@ -137,9 +146,11 @@ struct Unresolved {
 }
 
 impl Caller {
-    /// A caller that has not asked yet. Callers of one region have different seeds, so that they do not probe together.
-    pub fn new(seed: u64) -> Caller {
+    /// A caller of partition `at` that has not asked yet. Callers of one region have different seeds, so that they do not probe
+    /// together.
+    pub fn new(at: Partition, seed: u64) -> Caller {
         Caller {
+            at,
             jitter: seed,
             last_call: 0,
             flights: BTreeMap::new(),
@@ -151,7 +162,7 @@ impl Caller {
             unresolved: BTreeMap::new(),
             resolving: 0,
             resolve_at: Time::ZERO,
-            resolved_last: CallId(0),
+            resolved_last: CallId { at, number: 0 },
         }
     }
 
@@ -247,7 +258,7 @@ impl Caller {
         out: &mut Vec<CallerOutput>,
     ) -> CallId {
         self.last_call += 1;
-        let call = CallId(self.last_call);
+        let call = CallId { at: self.at, number: self.last_call };
         self.flights.insert(call, Flight { asked_at: now, purpose });
         out.push(CallerOutput::Send { call, request });
         call
@@ -332,7 +343,7 @@ impl Caller {
             return;
         }
         if std::mem::take(&mut self.wiped) {
-            out.push(CallerOutput::Wiped);
+            out.push(CallerOutput::Wiped { at: self.at });
         }
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = Some(now + INSTANCE_INTERVAL);
@@ -393,7 +404,7 @@ impl Caller {
         }
         self.wiped = self.is_open();
         if !self.wiped {
-            out.push(CallerOutput::Wiped);
+            out.push(CallerOutput::Wiped { at: self.at });
         }
     }
 

@@ -5,8 +5,10 @@
 mod breaker;
 mod caller;
 mod key;
+mod layout;
 mod record;
 mod request;
+mod summary;
 mod table;
 
 pub use breaker::{FAILURES_MAX, PROBE_INTERVAL, PROBE_JITTER_MAX, PROBES_GOOD, SUCCESS_WITHIN};
@@ -15,10 +17,12 @@ pub use caller::{
     RESOLVING_MAX, Shed, UNRESOLVED_KEPT, UNRESOLVED_MAX,
 };
 pub use key::{RoomKey, RoomKeyer};
+pub use layout::{Layout, Partition};
 pub use record::{NAME_BYTES_MAX, PlacementId, RECORD_BYTES_MAX, Record, RecordError};
 pub use request::{
     Changes, Event, Failure, InstanceId, NodeSummary, Placed, Reply, Request, Revision, Summary,
 };
+pub use summary::{SUMMARY_BYTES_MAX, SummaryError};
 pub use table::{
     EVENTS_PER_REPLY_MAX, ROOMS_MAX, SUMMARIES_MAX, SUMMARY_NODES_MAX, SUMMARY_TTL_MAX,
     TOMBSTONE_KEPT, TOMBSTONES_MAX, Table,

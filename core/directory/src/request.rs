@@ -4,7 +4,9 @@ use std::{fmt, time::Duration};
 
 use outlast_model::{Epoch, Generation, NodeId, RegionName};
 
-use crate::{Record, RoomKey};
+use crate::{
+    NAME_BYTES_MAX, Record, RoomKey, SUMMARY_NODES_MAX, SUMMARY_TTL_MAX, record::check_generation,
+};
 
 /// One request. Each is about one room at most, and is applied whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,45 @@ pub enum Request {
         /// What the asker has seen; [`Revision::START`] for nothing.
         after: Revision,
     },
+}
+
+impl Request {
+    /// Whether an engine takes it at all, before anything is known of its room. Every engine asks this first.
+    ///
+    /// # Errors
+    /// Why not, for [`Failure::Bad`].
+    pub fn check(&self) -> Result<(), String> {
+        let malformed = |field: &str| format!("malformed {field}");
+        match self {
+            Request::Heartbeat { summary, ttl } => {
+                let named = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
+                if !named(summary.region.as_str()) {
+                    return Err(malformed("region"));
+                }
+                if !summary.nodes.iter().all(|node| named(node.node.as_str())) {
+                    return Err(malformed("node"));
+                }
+                if summary.nodes.len() > SUMMARY_NODES_MAX {
+                    return Err("one node too many".to_owned());
+                }
+                if ttl.is_zero() || *ttl > SUMMARY_TTL_MAX {
+                    return Err(malformed("time to live"));
+                }
+                Ok(())
+            }
+            Request::Replace { expected, want, .. } if want.generation <= *expected => {
+                Err("generation not above the expected one".to_owned())
+            }
+            Request::Place { want, .. } | Request::Replace { want, .. } => {
+                want.check().map_err(malformed)
+            }
+            Request::End { generation, .. } => check_generation(*generation).map_err(malformed),
+            Request::Lookup { .. }
+            | Request::Summaries
+            | Request::Instance
+            | Request::Watch { .. } => Ok(()),
+        }
+    }
 }
 
 /// The answer to a request.

@@ -11,8 +11,8 @@ use std::{
 use outlast_model::{Generation, RegionName, Time};
 
 use crate::{
-    Changes, Event, Failure, InstanceId, NAME_BYTES_MAX, Placed, Record, Reply, Request, Revision,
-    RoomKey, Summary, key::BuildKeyHasher, record::check_generation,
+    Changes, Event, Failure, InstanceId, Placed, Record, Reply, Request, Revision, RoomKey,
+    Summary, key::BuildKeyHasher,
 };
 
 /// Most rooms held at a time; a claim of one more is `Bad`. About what an engine bears that keeps history in memory.
@@ -154,19 +154,19 @@ impl Table {
     /// **Lookups** of an engine may be answered from any earlier state of the room.
     ///
     /// **Errors.** `Fenced` as above. `Bad`, without any effect, for a name that is empty or longer than
-    /// [`NAME_BYTES_MAX`], placement id 0, a generation of 0 or 2^64-1, a replace by a generation that is not above the
+    /// [`NAME_BYTES_MAX`](crate::NAME_BYTES_MAX), placement id 0, a generation of 0 or 2^64-1, a replace by a generation that is not above the
     /// expected one, more than [`SUMMARY_NODES_MAX`] nodes, a time to live of zero or over [`SUMMARY_TTL_MAX`], and for
     /// one room more than [`ROOMS_MAX`] or one region more than [`SUMMARIES_MAX`]. Never `Unavailable` and never
     /// `Unknown`: those tell of the way to an engine.
     pub fn apply(&mut self, now: Time, request: &Request) -> Reply {
         self.forget(now);
+        if let Err(what) = request.check() {
+            return bad(&what);
+        }
         match request {
             Request::Heartbeat { summary, ttl } => self.heartbeat(now, summary, *ttl),
             Request::Place { room, want } => self.claim(*room, None, want),
-            Request::Replace { room, expected, want } if *expected < want.generation => {
-                self.claim(*room, Some(*expected), want)
-            }
-            Request::Replace { .. } => bad("generation not above the expected one"),
+            Request::Replace { room, expected, want } => self.claim(*room, Some(*expected), want),
             Request::End { room, generation } => self.end(now, *room, *generation),
             Request::Lookup { room } => Reply::Found(self.record(*room).cloned()),
             Request::Summaries => Reply::Summaries(self.summaries(now)),
@@ -184,9 +184,6 @@ impl Table {
     }
 
     fn claim(&mut self, room: RoomKey, expected: Option<Generation>, want: &Record) -> Reply {
-        if let Err(field) = want.check() {
-            return malformed(field);
-        }
         match self.rooms.get(&room).map(|slot| &slot.state) {
             Some(State::Held(held)) if held.id == want.id => {
                 return Reply::Placed(Placed::Won(held.clone()));
@@ -206,9 +203,6 @@ impl Table {
     }
 
     fn end(&mut self, now: Time, room: RoomKey, generation: Generation) -> Reply {
-        if let Err(field) = check_generation(generation) {
-            return malformed(field);
-        }
         let is_news = self.rooms.get(&room).is_none_or(|slot| match &slot.state {
             State::Held(held) => held.generation <= generation,
             State::Ended(highest) => *highest < generation,
@@ -249,19 +243,6 @@ impl Table {
     }
 
     fn heartbeat(&mut self, now: Time, summary: &Summary, ttl: Duration) -> Reply {
-        let named = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
-        if !named(summary.region.as_str()) {
-            return malformed("region");
-        }
-        if !summary.nodes.iter().all(|node| named(node.node.as_str())) {
-            return malformed("node");
-        }
-        if summary.nodes.len() > SUMMARY_NODES_MAX {
-            return bad("one node too many");
-        }
-        if ttl.is_zero() || ttl > SUMMARY_TTL_MAX {
-            return malformed("time to live");
-        }
         self.summaries.retain(|_, (_, until)| now < *until);
         if self.summaries.len() >= SUMMARIES_MAX && !self.summaries.contains_key(&summary.region) {
             return bad("one region too many");
@@ -300,10 +281,6 @@ impl Table {
             State::Ended(generation) => Event::Ended { room, generation: *generation },
         }
     }
-}
-
-fn malformed(field: &str) -> Reply {
-    bad(&format!("malformed {field}"))
 }
 
 fn bad(what: &str) -> Reply {

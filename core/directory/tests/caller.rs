@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use outlast_directory::{
     CALLS_MAX, CallId, Failure, INSTANCE_INTERVAL, InstanceId, PROBE_INTERVAL, PROBE_JITTER_MAX,
-    Placed, RESOLVING_MAX, Reply, Request, Revision, RoomKey, Shed, Table, UNRESOLVED_KEPT,
-    UNRESOLVED_MAX,
+    Partition, Placed, RESOLVING_MAX, Reply, Request, Revision, RoomKey, Shed, Table,
+    UNRESOLVED_KEPT, UNRESOLVED_MAX,
 };
 use outlast_model::{Generation, Time};
 use story::{GOOD, Story, Way, record, room, room_of};
@@ -389,7 +389,7 @@ fn a_process_that_stood_still_takes_the_answers_that_waited_for_it() {
     story.reply(call, reply.clone());
     assert_eq!(story.answer(call), Some((3_000, &reply)));
     story.reply(call, reply);
-    story.reply(CallId(999), UNKNOWN);
+    story.reply(CallId { at: Partition(0), number: 999 }, UNKNOWN);
     assert_eq!(story.said.len(), 1, "a second answer, and one to nobody's question");
 }
 

@@ -106,7 +106,7 @@ proptest! {
                     let kept = at.since(asked[call].0);
                     prop_assert!(kept <= UNRESOLVED_KEPT.max(healed.since(asked[call].0) + Duration::from_secs(9)));
                 }
-                CallerOutput::Wiped => {}
+                CallerOutput::Wiped { .. } => {}
                 CallerOutput::Send { .. } => prop_assert!(false, "sends are kept apart"),
             }
         }

@@ -148,7 +148,7 @@ impl Role {
                 Ok(placement) => self.go(id, placement, out),
                 Err(_) => self.unplaced(id, Unplaced::Gone, out),
             },
-            Goal::Join => match place(&self.view, self.policy(), &ask.room, &ask.tried) {
+            Goal::Join => match place(&self.view, self.policy(&ask.room), &ask.room, &ask.tried) {
                 Ok(placement) if placement.home || self.is_planned(&ask.room, &placement) => {
                     self.go(id, placement, out);
                 }
@@ -157,7 +157,7 @@ impl Role {
                     self.asks.set(id, State::Claiming);
                     match self.claim(now, &room, &placement.node, placement.generation, Some(id)) {
                         Claimed::Here => self.go(id, placement, out),
-                        Claimed::Asked => self.flush_caller(now, out),
+                        Claimed::Asked => self.flush_callers(now, out),
                         Claimed::Waits => {}
                     }
                 }
@@ -294,7 +294,7 @@ impl Role {
             let better = match ask.goal {
                 Goal::Resume => self.resume(&ask.room).map(|placement| placement.node != *node),
                 // Nowhere better to go is no reason to stop waiting here.
-                Goal::Join => Ok(place(&self.view, self.policy(), &ask.room, &ask.tried)
+                Goal::Join => Ok(place(&self.view, self.policy(&ask.room), &ask.room, &ask.tried)
                     .is_ok_and(|placement| placement.node != *node)),
             };
             if better.unwrap_or(true) {

@@ -2,22 +2,23 @@
 //! a room is placed provisionally and announced afterwards.
 
 mod announce;
+mod part;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use announce::ANNOUNCING_MAX;
 use outlast_control::{Home, PLANNED_KEPT, Placement, Policy, place};
 use outlast_directory::{
-    CallId, Caller, CallerOutput, Failure, Placed, PlacementId, Record, Reply, Request, Revision,
+    CallId, CallerOutput, Failure, Layout, Partition, Placed, PlacementId, Record, Reply, Request,
     RoomKey, RoomKeyer,
 };
 use outlast_model::{Generation, Jitter, NodeId, RoomName, Time};
+use part::{Part, Stray};
 
-use crate::{AskId, Output, Role};
+use crate::{AskId, DirectoryUse, Output, Role};
 
 /// How often one claim is tried anew because the directory knows more than this gateway.
 const CLAIM_TRIES_MAX: u32 = 3;
@@ -74,84 +75,102 @@ enum Known {
 #[derive(Clone, Debug)]
 pub(crate) struct Claims {
     keyer: Option<RoomKeyer>,
-    caller: Caller,
+    layout: Layout,
+    /// By partition; none without a directory.
+    parts: Vec<Part>,
     said: Vec<CallerOutput>,
     ids: Jitter,
     pending: BTreeMap<RoomName, Claim>,
     purposes: BTreeMap<CallId, Purpose>,
-    /// At most what the view has, and what is about to end.
-    known: BTreeMap<RoomName, Known>,
+    /// At most what the view has, and what is about to end, each as its partition has it.
+    known: BTreeMap<RoomName, (Partition, Known)>,
     /// Of the rooms that were ever noted, until they have ended.
     names: BTreeMap<RoomKey, RoomName>,
-    /// What is held of rooms that nobody has named here, and since when that is known.
-    strays: BTreeMap<RoomKey, (Home, Time)>,
-    revision: Revision,
-    watching: bool,
-    watch_at: Time,
     /// Since when the directory is seen to be wrong about a room that another gateway is to announce.
     wrong_since: BTreeMap<RoomName, Time>,
-    queue: VecDeque<RoomName>,
-    queued: BTreeSet<RoomName>,
-    announcing: usize,
     announce_at: Time,
     sweep_at: Time,
     heartbeat_at: Time,
-    was_away: bool,
     /// Rooms to be looked at again, and when.
     recheck: BTreeSet<(Time, RoomName)>,
     pub(crate) provisional: u64,
 }
 
 impl Claims {
-    pub(crate) fn new(keyer: Option<RoomKeyer>, seed: u64, now: Time) -> Claims {
+    pub(crate) fn new(directory: Option<DirectoryUse>, seed: u64, now: Time) -> Claims {
+        let (keyer, layout) = match directory {
+            Some(DirectoryUse { keyer, layout, .. }) => (Some(keyer), layout),
+            None => (None, Layout::Fixed(0)),
+        };
+        let part = |at: u16| Part::new(Partition(at), seed ^ u64::from(at) << 48, now);
         Claims {
             keyer,
-            caller: Caller::new(seed),
+            parts: (0..layout.partitions()).map(part).collect(),
+            layout,
             said: Vec::new(),
             ids: Jitter::new(seed ^ 0x6f75_746c_6173_7421),
             pending: BTreeMap::new(),
             purposes: BTreeMap::new(),
             known: BTreeMap::new(),
             names: BTreeMap::new(),
-            strays: BTreeMap::new(),
-            revision: Revision::START,
-            watching: false,
-            watch_at: now,
             wrong_since: BTreeMap::new(),
-            queue: VecDeque::new(),
-            queued: BTreeSet::new(),
-            announcing: 0,
             announce_at: now,
             sweep_at: now + SWEEP_INTERVAL,
             heartbeat_at: now + HEARTBEAT_INTERVAL,
-            was_away: false,
             recheck: BTreeSet::new(),
             provisional: 0,
         }
     }
 
-    /// Whether there is a directory and it counts as away.
-    pub(crate) fn is_away(&self) -> bool {
-        self.keyer.is_some() && self.caller.is_open()
+    /// How many partitions of the directory count as away.
+    pub(crate) fn away(&self) -> usize {
+        self.parts.iter().filter(|part| part.is_away()).count()
+    }
+
+    /// Whether there is a directory, and where it keeps `room` counts as away.
+    fn is_away(&self, room: &RoomName) -> bool {
+        self.at(room).is_some_and(|at| self.part(at).is_away())
     }
 
     pub(crate) fn wake_at(&self) -> Option<Time> {
         self.keyer.as_ref()?;
-        let announce = (!self.queue.is_empty() && !self.caller.is_open())
-            .then_some(self.announce_at)
-            .filter(|_| self.announcing < ANNOUNCING_MAX);
         let own = self.sweep_at.min(self.heartbeat_at);
         let recheck = self.recheck.first().map(|(at, _)| *at);
-        let watch = (!self.watching && !self.caller.is_open()).then_some(self.watch_at);
-        Time::first([self.caller.wake_at(), announce, recheck, watch, Some(own)])
+        let parts = self.parts.iter().filter_map(|part| part.wake_at(self.announce_at)).min();
+        Time::first([parts, recheck, Some(own)])
     }
 
     /// Whether nothing is to be done before [`Claims::wake_at`].
     pub(crate) fn is_quiet(&self, now: Time) -> bool {
-        let back = self.was_away != self.caller.is_open();
-        let watches = !self.watching && self.watch_at <= now;
-        let announces = !self.queue.is_empty() && !self.caller.is_open() && self.announce_at <= now;
-        self.keyer.is_none() || !(back || watches || announces)
+        self.parts.iter().all(|part| part.is_quiet(now, self.announce_at))
+    }
+
+    /// Where the directory keeps `room`: where it is not away, if there is such a place.
+    fn at(&self, room: &RoomName) -> Option<Partition> {
+        self.keyer.as_ref().map(|keyer| self.kept_at(keyer.key(room)))
+    }
+
+    fn kept_at(&self, room: RoomKey) -> Partition {
+        if let [_] = self.parts[..] {
+            return Partition(0);
+        }
+        let order = self.layout.order(room);
+        let there = order.iter().find(|at| !self.part(**at).is_away()).or(order.first());
+        there.copied().unwrap_or_default()
+    }
+
+    /// An announcement to partition `at` has been answered.
+    fn announced(&mut self, at: Partition) {
+        let part = self.part_mut(at);
+        part.announcing = part.announcing.saturating_sub(1);
+    }
+
+    fn part(&self, at: Partition) -> &Part {
+        &self.parts[usize::from(at.0)]
+    }
+
+    fn part_mut(&mut self, at: Partition) -> &mut Part {
+        &mut self.parts[usize::from(at.0)]
     }
 
     /// Whether `room` is being claimed.
@@ -161,11 +180,11 @@ impl Claims {
 
     /// Whether one more room may be claimed now that nobody waits for.
     pub(crate) fn takes_move(&self) -> bool {
-        self.keyer.is_none() || self.caller.is_open() || self.caller.calls() < MOVES_CALLS_MAX
+        self.parts.iter().all(|part| part.is_away() || part.caller.calls() < MOVES_CALLS_MAX)
     }
 
-    /// Keeps what an answer tells of `room`.
-    fn learn(&mut self, room: &RoomName, reply: &Reply) {
+    /// Keeps what an answer of partition `at` tells of `room`.
+    fn learn(&mut self, at: Partition, room: &RoomName, reply: &Reply) {
         let known = match reply {
             Reply::Placed(Placed::Won(record) | Placed::Held(record)) => {
                 Known::Held(home_of(record))
@@ -173,11 +192,17 @@ impl Claims {
             Reply::Failed(Failure::Fenced(generation)) => Known::Ended(*generation),
             _ => return,
         };
-        self.known.insert(room.clone(), known);
+        self.known.insert(room.clone(), (at, known));
+    }
+
+    /// What the partition that keeps `room` has of it.
+    fn known(&self, room: &RoomName) -> Option<&Known> {
+        let (at, known) = self.known.get(room)?;
+        (self.parts.len() == 1 || self.at(room) == Some(*at)).then_some(known)
     }
 
     fn held(&self, room: &RoomName) -> Option<&Home> {
-        match self.known.get(room) {
+        match self.known(room) {
             Some(Known::Held(home)) => Some(home),
             Some(Known::Ended(_)) | None => None,
         }
@@ -186,11 +211,16 @@ impl Claims {
     /// The directory may not know what is true of `room`.
     pub(crate) fn note(&mut self, room: &RoomName) {
         let Some(keyer) = &self.keyer else { return };
-        if self.queued.insert(room.clone()) {
-            self.queue.push_back(room.clone());
-            let key = keyer.key(room);
-            if let Some((home, _)) = self.strays.remove(&key) {
-                self.known.insert(room.clone(), Known::Held(home));
+        if let [part] = &self.parts[..]
+            && part.is_noted(room)
+        {
+            return;
+        }
+        let key = keyer.key(room);
+        let at = self.kept_at(key);
+        if self.part_mut(at).note(room) {
+            if let Some(stray) = self.part_mut(at).strays.remove(&key) {
+                self.known.insert(room.clone(), (at, Known::Held(stray.held)));
             }
             self.names.entry(key).or_insert_with(|| room.clone());
         }
@@ -204,8 +234,9 @@ impl Claims {
         }
     }
 
-    fn send(&mut self, now: Time, request: Request, purpose: Purpose) -> bool {
-        let Ok(call) = self.caller.ask(now, request, &mut self.said) else { return false };
+    fn send(&mut self, now: Time, at: Partition, request: Request, purpose: Purpose) -> bool {
+        let part = &mut self.parts[usize::from(at.0)];
+        let Ok(call) = part.caller.ask(now, request, &mut self.said) else { return false };
         self.purposes.insert(call, purpose);
         true
     }
@@ -216,9 +247,10 @@ impl Claims {
 }
 
 impl Role {
-    /// How rooms are placed now: by the shared ranking alone while nobody arbitrates.
-    pub(crate) fn policy(&self) -> &Policy {
-        if self.policy.arbitrated && self.claims.is_away() { &self.shared } else { &self.policy }
+    /// How `room` is placed now: by the shared ranking alone while nobody arbitrates.
+    pub(crate) fn policy(&self, room: &RoomName) -> &Policy {
+        let away = self.policy.arbitrated && self.claims.is_away(room);
+        if away { &self.shared } else { &self.policy }
     }
 
     /// Claims `room` for `node`, for the client of `ask` or for a move.
@@ -247,8 +279,8 @@ impl Role {
     }
 
     fn send_claim(&mut self, now: Time, room: &RoomName, want: &Home) -> bool {
-        let Some(request) = self.claim_request(room, want, false) else { return false };
-        self.claims.send(now, request, Purpose::Claim(room.clone()))
+        let Some((at, request)) = self.claim_request(room, want, false) else { return false };
+        self.claims.send(now, at, request, Purpose::Claim(room.clone()))
     }
 
     fn claim_request(
@@ -256,7 +288,7 @@ impl Role {
         room: &RoomName,
         want: &Home,
         provisional: bool,
-    ) -> Option<Request> {
+    ) -> Option<(Partition, Request)> {
         let key = self.claims.keyer.as_ref()?.key(room);
         let epoch = self.nodes.get(&want.node).and_then(|state| state.watch.epoch());
         let record = Record {
@@ -267,10 +299,11 @@ impl Role {
             provisional,
         };
         let held = self.claims.held(room).or_else(|| self.view.home(room));
-        Some(match held.filter(|held| held.generation < want.generation) {
+        let request = match held.filter(|held| held.generation < want.generation) {
             Some(held) => Request::Replace { room: key, expected: held.generation, want: record },
             None => Request::Place { room: key, want: record },
-        })
+        };
+        Some((self.claims.kept_at(key), request))
     }
 
     /// The directory, or the way to it, has answered.
@@ -281,12 +314,14 @@ impl Role {
         reply: Reply,
         out: &mut Vec<Output>,
     ) {
-        self.claims.caller.reply(now, call, reply, &mut self.claims.said);
-        self.flush_caller(now, out);
+        let Claims { parts, said, .. } = &mut self.claims;
+        let Some(part) = parts.get_mut(usize::from(call.at.0)) else { return };
+        part.caller.reply(now, call, reply, said);
+        self.flush_callers(now, out);
     }
 
-    /// Carries out what the caller has said, and what follows from it.
-    pub(crate) fn flush_caller(&mut self, now: Time, out: &mut Vec<Output>) {
+    /// Carries out what the callers have said, and what follows from it.
+    pub(crate) fn flush_callers(&mut self, now: Time, out: &mut Vec<Output>) {
         while !self.claims.said.is_empty() {
             for said in std::mem::take(&mut self.claims.said) {
                 match said {
@@ -295,9 +330,9 @@ impl Role {
                     }
                     CallerOutput::Answer { call, reply } => self.answered_by(now, call, reply, out),
                     CallerOutput::Resolved { call, reply } => self.resolved(call, &reply),
-                    CallerOutput::Wiped => {
-                        self.claims.known.clear();
-                        self.note_all();
+                    CallerOutput::Wiped { at } => {
+                        self.claims.known.retain(|_, (kept_at, _)| *kept_at != at);
+                        self.note_all(Some(at));
                     }
                 }
             }
@@ -315,17 +350,17 @@ impl Role {
             },
         };
         match purpose {
-            Purpose::Claim(room) => self.claim_answered(now, &room, reply, out),
+            Purpose::Claim(room) => self.claim_answered(now, (call.at, &room), reply, out),
             Purpose::Announce(room) => {
-                self.claims.announcing = self.claims.announcing.saturating_sub(1);
-                self.claims.learn(&room, &reply);
+                self.claims.announced(call.at);
+                self.claims.learn(call.at, &room, &reply);
                 // What an engine does not take is tried again with the next look at all rooms.
                 if !matches!(reply, Reply::Failed(Failure::Bad(_))) {
                     self.claims.note(&room);
                 }
             }
             Purpose::End(room) => {
-                self.claims.announcing = self.claims.announcing.saturating_sub(1);
+                self.claims.announced(call.at);
                 if reply == Reply::Done {
                     self.claims.forget(&room);
                     // It may have begun anew while it was ended.
@@ -337,9 +372,9 @@ impl Role {
             }
             Purpose::Watch => {
                 self.claims.purposes.remove(&call);
-                self.claims.watching = false;
+                self.claims.part_mut(call.at).watching = false;
                 if let Reply::Changes(changes) = reply {
-                    self.changed(now, changes);
+                    self.changed(now, call.at, changes);
                 }
             }
             Purpose::Heartbeat => {
@@ -351,14 +386,20 @@ impl Role {
     fn resolved(&mut self, call: CallId, reply: &Reply) {
         let Some(purpose) = self.claims.purposes.remove(&call) else { return };
         if let Purpose::Claim(room) | Purpose::Announce(room) = purpose {
-            self.claims.learn(&room, reply);
+            self.claims.learn(call.at, &room, reply);
             self.claims.note(&room);
         }
     }
 
-    fn claim_answered(&mut self, now: Time, room: &RoomName, reply: Reply, out: &mut Vec<Output>) {
+    fn claim_answered(
+        &mut self,
+        now: Time,
+        (at, room): (Partition, &RoomName),
+        reply: Reply,
+        out: &mut Vec<Output>,
+    ) {
         let Some(claim) = self.claims.pending.remove(room) else { return };
-        self.claims.learn(room, &reply);
+        self.claims.learn(at, room, &reply);
         if self.has_home(room) {
             // The room's own node was faster than the directory.
             self.claims.note(room);
@@ -446,11 +487,8 @@ impl Role {
         if self.claims.keyer.is_none() {
             return;
         }
-        let away = self.claims.caller.is_open();
-        if std::mem::replace(&mut self.claims.was_away, away) && !away {
-            // A replica may have taken over that lacks what was written last: its changes are counted as before.
-            self.claims.revision = Revision::START;
-            self.note_all();
+        for part in 0..self.claims.layout.partitions() {
+            self.look_at_return(now, Partition(part));
         }
         while self.claims.recheck.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, room)) = self.claims.recheck.pop_first()
@@ -460,7 +498,7 @@ impl Role {
         if self.claims.sweep_at <= now {
             let jitter = self.jitter.within(SWEEP_INTERVAL);
             self.claims.sweep_at = now + SWEEP_INTERVAL + jitter;
-            self.note_all();
+            self.note_all(None);
         }
         if self.claims.heartbeat_at <= now {
             self.claims.heartbeat_at = now + HEARTBEAT_INTERVAL;
@@ -468,13 +506,16 @@ impl Role {
             self.end_strays(now);
         }
         self.watch(now);
-        if self.claims.announce_at <= now && !away {
+        if self.claims.announce_at <= now && self.claims.away() < self.claims.parts.len() {
             self.claims.announce_at = now + ANNOUNCE_INTERVAL;
-            self.announce_batch(now);
+            self.announce_batches(now);
         }
         // Last: whatever was asked above may have been the first question.
-        self.claims.caller.wake(now, &mut self.claims.said);
-        self.flush_caller(now, out);
+        let Claims { parts, said, .. } = &mut self.claims;
+        for part in parts {
+            part.caller.wake(now, said);
+        }
+        self.flush_callers(now, out);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_control::{Change, GatewayFacts, NodeFacts, Placement, RegionHealth, Spread, View};
-use outlast_directory::{CallId, Reply, Request, RoomKeyer};
+use outlast_directory::{CallId, Layout, Reply, Request, RoomKeyer};
 use outlast_model::{
     Epoch, GatewayId, Generation, Identity, NodeId, RegionName, RoomName, RoomSettings, Ruling,
     SessionId,
@@ -40,6 +40,8 @@ pub struct RoleConfig {
 pub struct DirectoryUse {
     /// Makes rooms' keys.
     pub keyer: RoomKeyer,
+    /// How it is divided.
+    pub layout: Layout,
     /// All gateways share it, so that it settles who wins: rooms are placed in the nearest region by
     /// [`Role::rtt`](crate::Role::rtt) (which replaces [`RoleConfig::spread`]), on the least loaded of three nodes. The embedded
     /// directory of one process does not, and gateways place alike without talking.
@@ -342,8 +344,8 @@ pub struct Facts {
     pub flaws: u64,
     /// Claims that were made without the directory, so far.
     pub provisional: u64,
-    /// Whether the directory counts as away.
-    pub directory_away: bool,
+    /// Partitions of the directory that count as away.
+    pub directory_away: usize,
 }
 
 /// The nodes of a view, counted by health.

@@ -108,7 +108,6 @@ impl Role {
         // Placement ids come of it: they must not come again after a start.
         let mut jitter = Jitter::new(config.seed ^ config.epoch.0.rotate_left(32));
         let arbitrated = config.directory.as_ref().is_some_and(|directory| directory.arbitrates);
-        let keyer = config.directory.map(|directory| directory.keyer);
         let mut role = Role {
             epoch: config.epoch,
             started: now,
@@ -131,7 +130,7 @@ impl Role {
             unite_at: now,
             resumed_at: Time::ZERO,
             asks: Asks::default(),
-            claims: Claims::new(keyer, jitter.bits(), now),
+            claims: Claims::new(config.directory, jitter.bits(), now),
             moving: BTreeSet::new(),
             move_at: now,
             sessions: Seats::default(),
@@ -315,7 +314,7 @@ impl Role {
             moves: self.moves,
             flaws: self.flaws,
             provisional: self.claims.provisional,
-            directory_away: self.claims.is_away(),
+            directory_away: self.claims.away(),
         }
     }
 

@@ -184,18 +184,24 @@ impl Role {
             return;
         }
         self.move_at = now + crate::role::MOVE_INTERVAL;
-        let plan = plan(&self.view, self.policy(), self.moving.iter());
-        let left = match check(&plan, &self.view) {
-            Ok(()) => self.carry_out(now, &plan),
-            // The clients' own joins place them one by one.
-            Err(_) => {
-                self.flaws += 1;
-                None
-            }
-        };
-        // What the plan has passed over is fine, or finds no node; its clients will say.
-        self.moving = left.map(|left| self.moving.split_off(&left)).unwrap_or_default();
-        self.flush_caller(now, out);
+        let moving = std::mem::take(&mut self.moving);
+        let (arbitrated, shared): (BTreeSet<_>, BTreeSet<_>) =
+            moving.into_iter().partition(|room| self.policy(room).arbitrated);
+        for mut rooms in [arbitrated, shared] {
+            let Some(first) = rooms.first() else { continue };
+            let plan = plan(&self.view, self.policy(first), &rooms);
+            let left = match check(&plan, &self.view) {
+                Ok(()) => self.carry_out(now, &plan),
+                // The clients' own joins place them one by one.
+                Err(_) => {
+                    self.flaws += 1;
+                    None
+                }
+            };
+            // What the plan has passed over is fine, or finds no node; its clients will say.
+            self.moving.extend(left.into_iter().flat_map(|left| rooms.split_off(&left)));
+        }
+        self.flush_callers(now, out);
     }
 
     /// Returns the first room that has to wait for the next plan.

@@ -1,6 +1,8 @@
 //! A gateway in the world: the real [`Role`], with a shell that dials what it says and reports what came of it.
 
-use outlast_directory::{CallId, Reply};
+use std::time::Duration;
+
+use outlast_directory::{CallId, Layout, Reply};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
@@ -45,6 +47,8 @@ pub(crate) struct Gateway {
     pub(crate) told_settings: Vec<bool>,
     /// The newest ruling of each client that it was told.
     pub(crate) told_rulings: Vec<RulingVersion>,
+    /// When it turned the last ones away that got the same time to come back, which is this.
+    pub(crate) turned_away: Vec<(Time, Duration)>,
     out: Vec<Output>,
 }
 
@@ -93,6 +97,7 @@ impl World {
             streams,
             told_settings,
             told_rulings: vec![RulingVersion::default(); self.clients.len()],
+            turned_away: Vec::new(),
             judged_at: vec![Time::ZERO; self.nodes.len()],
             heard_of: vec![Time::ZERO; self.room_names.len()],
             falls: vec![[None; 2]; self.nodes.len()],
@@ -110,7 +115,11 @@ impl World {
 
     fn directory_use(&self) -> Option<DirectoryUse> {
         let keyer = self.keyer;
-        self.schedule.world.directory.then_some(DirectoryUse { keyer, arbitrates: true })
+        self.schedule.world.directory.then_some(DirectoryUse {
+            keyer,
+            layout: Layout::Fixed(1),
+            arbitrates: true,
+        })
     }
 
     /// Tells the role something, and does what it says.
@@ -188,7 +197,10 @@ impl World {
                 let order = Order { placement, nowhere_else, settings, ruling, told, at };
                 self.go(gateway, ask.0 as usize, order);
             }
-            Output::Unplaced { ask, why, .. } => self.unplaced(gateway, ask.0 as usize, why),
+            Output::Unplaced { ask, why, retry_after } => {
+                self.look_at_pause(gateway, retry_after);
+                self.unplaced(gateway, ask.0 as usize, why);
+            }
             Output::Tell { session, why } => {
                 self.tell(gateway, session.0 as usize, why);
             }

@@ -68,9 +68,11 @@ struct RoomTruth {
 /// What the gateways have found of a region.
 #[derive(Clone, Copy, Debug, Default)]
 struct RegionTruth {
-    fell_at: Option<Time>,
-    /// It fell twice within [`FLAP_SPAN`].
+    /// When the first gateway found it down, and the last that did so at about that time.
+    fell: Option<(Time, Time)>,
+    /// It fell twice within [`FLAP_SPAN`], and has not been calm since.
     flaps: bool,
+    is_up: bool,
     /// When a gateway last changed its mind about it.
     judged_at: Time,
 }
@@ -300,20 +302,23 @@ impl World {
     /// A gateway has changed its mind about a region. Gateways do so one after the other: that is one fall.
     pub(crate) fn region_judged(&mut self, region: usize, health: RegionHealth) {
         let now = self.now;
+        let flapped = self.region_flaps(region);
         let truth = &mut self.observer.judged[region];
-        if health == RegionHealth::Down
-            && truth.fell_at.is_none_or(|before| now.since(before) > NEWS_MAX * 2)
-        {
-            let before = truth.fell_at.replace(now);
-            truth.flaps = before.is_some_and(|before| now.since(before) < FLAP_SPAN + NEWS_MAX);
+        truth.flaps = flapped;
+        if health == RegionHealth::Down {
+            let before = truth.fell.filter(|(first, _)| now.since(*first) > NEWS_MAX * 2);
+            truth.flaps |= before.is_some_and(|(_, last)| now.since(last) < FLAP_SPAN + NEWS_MAX);
+            let first = truth.fell.map(|(first, _)| first).filter(|_| before.is_none());
+            truth.fell = Some((first.unwrap_or(now), now));
         }
+        truth.is_up = health == RegionHealth::Up;
         truth.judged_at = now;
     }
 
     /// Whether a region comes and goes: what it has is left alone until it is calm.
     fn region_flaps(&self, region: usize) -> bool {
         let truth = &self.observer.judged[region];
-        truth.flaps && self.now.since(truth.judged_at) < CALM_MIN + NEWS_MAX
+        truth.flaps && !(truth.is_up && self.now.since(truth.judged_at) >= CALM_MIN + NEWS_MAX)
     }
 
     /// What a room is made as that nobody has told anything of: one of them is made by the server API.
@@ -448,7 +453,7 @@ impl World {
         let gateways = 0..self.names.gateways;
         let witnessed = gateways.clone().any(talk)
             && gateways.filter(concerned).all(talk)
-            && !sending.iter().any(|node| self.region_flaps(self.node(*node).region));
+            && !self.hosts(room).any(|node| self.region_flaps(self.node(node).region));
         let now = self.now;
         let truth = &mut self.observer.rooms[room];
         if !witnessed {

@@ -34,6 +34,8 @@ const BROKEN_MAX: Duration = Duration::from_millis(1_500);
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
 /// From a join that was admitted to its room: what was admitted before a drain may still come.
 const ADMITTED_MAX: Duration = Duration::from_millis(50);
+/// Who is turned away within this span of each other is turned away together.
+const UNISON_MAX: Duration = Duration::from_secs(10);
 /// Nobody waits for longer for a node that the gateway has given up, while there are others.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -379,6 +381,19 @@ impl World {
         if over && it.hung_since.is_none() && !it.shard.rooms.is_empty() {
             self.violated("lease", |world| {
                 format!("{} goes on with what it had when its lease ended", world.node_ids[node])
+            });
+        }
+    }
+
+    /// A client is told when to come back. Those who are turned away together must not come back together; two may by chance.
+    pub(crate) fn look_at_pause(&mut self, gateway: usize, pause: Duration) {
+        let told = &mut self.gateways[gateway].turned_away;
+        told.retain(|(at, same)| *same == pause && self.now.since(*at) < UNISON_MAX);
+        told.push((self.now, pause));
+        if told.len() > 2 {
+            self.violated("unison", |world| {
+                let name = &world.gateway_ids[gateway];
+                format!("{name} tells three clients to come back after the same {pause:?}")
             });
         }
     }

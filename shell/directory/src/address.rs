@@ -18,7 +18,7 @@ const HOST_BYTES_MAX: usize = 253;
 /// | `redis://a` | one Redis or Valkey |
 /// | `redis+sentinel://a,b,c/NAME` | the primary that these Sentinels call NAME |
 /// | `redis+cluster://a,b,c` | Redis or Valkey Cluster |
-/// | `eu=ADDRESS us=ADDRESS ...` | one of the above (but `embedded`) in each of these regions, every room in one of them |
+/// | `eu=ADDRESS us=ADDRESS ...` | one of the above (but `embedded` and clusters) in each of these regions, every room in one of them |
 ///
 /// `etcds`, `rediss`, `rediss+sentinel` and `rediss+cluster` are the same over TLS. A server is a name, an IPv4 address or
 /// an IPv6 address in brackets, with `:PORT` or without; the nearest one comes first. Users and passwords are not part of it.
@@ -98,6 +98,9 @@ pub enum AddressError {
     /// A path, query or fragment that means nothing.
     #[error("something follows the servers that means nothing there")]
     Rest,
+    /// A cluster as a shard: it has partitions of its own.
+    #[error("a cluster cannot be a shard: it is sharded itself")]
+    ClusterShard,
     /// Shards are not written as `REGION=ADDRESS` each, or there is only one.
     #[error("shards are written as REGION=ADDRESS, two or more, with spaces between")]
     Shards,
@@ -137,6 +140,9 @@ impl FromStr for Address {
             let address: Shared = address.parse()?;
             if region.is_empty() {
                 return Err(AddressError::Shards);
+            }
+            if address.engine == EngineKind::Cluster {
+                return Err(AddressError::ClusterShard);
             }
             let region = RegionName::from(region);
             if shards.iter().any(|(other, at)| *other == region || *at == address) {
@@ -315,6 +321,7 @@ mod tests {
             ("redis+sentinel://a,b,c", NoName),
             ("redis+sentinel://a/x y", Rest),
             ("eu=etcd://a", Shards),
+            ("eu=redis+cluster://a us=etcd://a", ClusterShard),
             ("eu=etcd://a us", Shards),
             ("eu=etcd://a us=embedded", Scheme),
             ("eu=etcd://a us=etcd://a", Twice),

@@ -36,9 +36,9 @@ impl Embedded {
         *table = Table::new(InstanceId(instance));
     }
 
-    /// Rooms that are held.
-    pub fn rooms(&self) -> usize {
-        self.lock().rooms()
+    /// Which content this is.
+    pub fn instance(&self) -> InstanceId {
+        self.lock().instance()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -57,12 +57,18 @@ impl Engine for Embedded {
     }
 
     fn state(&self, _at: Partition) -> PartState {
-        PartState { decides: Some("this process".to_owned()), ..PartState::default() }
+        PartState {
+            decides: Some("this process".to_owned()),
+            rooms: Some(self.lock().rooms()),
+            ..PartState::default()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use outlast_directory::Reply;
+
     use super::*;
 
     #[tokio::test]
@@ -71,6 +77,7 @@ mod tests {
         let instance = || directory.ask(Partition(0), Request::Instance);
         let (first, again) = (instance().await, instance().await);
         assert_eq!(first, again);
+        assert_eq!(first, Reply::Instance(directory.instance()));
         directory.wipe();
         assert_ne!(instance().await, first);
     }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, time::Duration};
 
 use futures_util::future::BoxFuture;
-use outlast_directory::{Reply, Request};
+use outlast_directory::{Partition, Reply, Request};
 
 /// Longest time until an engine answers, if only that it does not know. Whoever asks has long gone on without it; the
 /// answer still tells what came of a claim.
@@ -12,10 +12,6 @@ pub const REPLY_MAX: Duration = Duration::from_secs(2);
 /// An answer on its way. Nothing but waiting happens in it: dropping it changes nothing about the request, which may or may
 /// not be applied then.
 pub type Answer = BoxFuture<'static, Reply>;
-
-/// A part of a directory that lives and dies on its own; below [`Engine::partitions`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition(pub u16);
 
 /// How a partition is, as far as its connections tell. Nobody's health depends on it; for operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +22,8 @@ pub struct PartState {
     pub changes: u64,
     /// How far the replica that is furthest behind lags, where the engine tells.
     pub lag: Option<Duration>,
+    /// Rooms that are held, where that is known without asking.
+    pub rooms: Option<usize>,
     /// The last trouble, in words without secrets.
     pub trouble: Option<String>,
 }

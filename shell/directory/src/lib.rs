@@ -4,10 +4,17 @@
 
 mod access;
 mod address;
+mod connect;
 mod embedded;
 mod engine;
+mod etcd;
+mod shards;
 
 pub use access::{Access, Identity, Secret};
 pub use address::{Address, AddressError, EngineKind, HostPort, SERVERS_MAX, Shared};
+pub use connect::{ConnectError, Directory};
 pub use embedded::Embedded;
-pub use engine::{Answer, Engine, PartState, Partition, REPLY_MAX};
+pub use engine::{Answer, Engine, PartState, REPLY_MAX};
+pub use etcd::{Etcd, EtcdSettings, Member, MemberHealth, MoveError};
+pub use outlast_directory::Partition;
+pub use shards::Shards;

@@ -124,7 +124,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{directory::Embedded, metrics::Metrics, role_loop::Hands};
+    use crate::{directory, metrics::Metrics, role_loop::Hands};
 
     /// A role whose nodes are alive and have no rooms, and the names of the nodes.
     fn role(nodes: usize) -> (Arc<RoleLoop>, Vec<String>) {
@@ -151,7 +151,7 @@ mod tests {
             metrics: Metrics::register(&mut Registry::default()),
             datagrams: mpsc::channel(1).0,
             steers: BTreeMap::new(),
-            directory: Embedded::new().unwrap(),
+            calls: directory::calls().0,
         };
         let role = Arc::new(RoleLoop::new(Role::new(config, clock.now()), hands));
         for name in &names {

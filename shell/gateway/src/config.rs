@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use outlast_directory::RoomKeyer;
+use outlast_engines::Directory;
 use outlast_link::Credentials;
 use outlast_model::{Epoch, GatewayId, NodeId, RegionName};
 use outlast_token::ApiKeys;
@@ -42,7 +43,9 @@ pub struct GatewayConfig {
     pub nodes: Vec<NodePeer>,
     /// Every other gateway of every region.
     pub gateways: Vec<GatewayPeer>,
-    /// Makes rooms' keys in the directory: [`room_keyer`](crate::room_keyer) of the cluster's secret.
+    /// Who holds which room.
+    pub directory: Directory,
+    /// Makes rooms' keys in it: [`room_keyer`](crate::room_keyer) of the cluster's secret.
     pub room_keyer: RoomKeyer,
     /// Clients told to reconnect a second; `None`: what the nodes that are left can take.
     pub tell_per_second: Option<u32>,

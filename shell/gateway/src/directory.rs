@@ -1,14 +1,24 @@
-//! The embedded directory: a table in this process, which nobody has to install and which dies with it.
+//! The way to the directory: questions go out in the order in which they are asked, answers come back as they come.
 
-use std::io;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
-use outlast_directory::{InstanceId, Reply, Request, RoomKeyer, Table};
-use outlast_model::Time;
-use outlast_runtime::entropy;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use outlast_directory::{CallId, Failure, Partition, Placed, Reply, Request, RoomKeyer};
+use outlast_engines::Engine;
+use outlast_gateway_core::Input;
+use outlast_runtime::Clock;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::interval,
+};
+
+use crate::{directory_metrics::DirectoryMetrics, role_loop::RoleLoop};
 
 /// What the keys of rooms are for, so that nothing else that is made of the cluster's secret is ever the same.
 const LABEL: &[u8] = b"outlast directory room keys, version 1";
+/// Span between two looks at the state of the engine.
+const STATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Makes rooms' keys from the cluster's secret: the first half of HMAC-SHA256 of a label under it is the key that names are
 /// hashed with, so that whoever reads a directory learns no names.
@@ -18,51 +28,82 @@ pub fn room_keyer(cluster_secret: &[u8]) -> RoomKeyer {
     RoomKeyer::new(*key)
 }
 
-/// The directory of one gateway.
-pub(crate) struct Embedded {
-    table: Table,
+/// The role's end: its callers never have more than `CALLS_MAX` calls in flight each, so the queue is bounded.
+pub(crate) struct Calls(UnboundedSender<(CallId, Request)>);
+
+/// The directory's end.
+pub(crate) type Called = UnboundedReceiver<(CallId, Request)>;
+
+/// Both ends.
+pub(crate) fn calls() -> (Calls, Called) {
+    let (sender, receiver) = unbounded_channel();
+    (Calls(sender), receiver)
 }
 
-impl Embedded {
-    /// An empty directory.
-    ///
-    /// # Errors
-    /// When the kernel gives no random bytes.
-    pub(crate) fn new() -> io::Result<Embedded> {
-        Ok(Embedded { table: Table::new(InstanceId(u128::from_le_bytes(entropy::bytes()?))) })
+impl Calls {
+    /// Asks; the answer comes to the role. After the end nobody answers, as with a network that is gone.
+    pub(crate) fn ask(&self, call: CallId, request: Request) {
+        drop(self.0.send((call, request)));
     }
+}
 
-    /// Answers at once.
-    pub(crate) fn apply(&mut self, now: Time, request: &Request) -> Reply {
-        self.table.apply(now, request)
+/// Carries questions to the engine and answers to the role, for ever.
+pub(crate) async fn carry(
+    engine: Arc<dyn Engine>,
+    mut called: Called,
+    role: Arc<RoleLoop>,
+    clock: Clock,
+    metrics: DirectoryMetrics,
+) {
+    let mut answers = FuturesUnordered::new();
+    let mut states = interval(STATE_INTERVAL);
+    loop {
+        tokio::select! {
+            Some((call, request)) = called.recv() => {
+                let (operation, asked_at) = (operation(&request), clock.now());
+                let answer = engine.ask(call.at, request);
+                answers.push(answer.map(move |reply| (call, operation, asked_at, reply)));
+            }
+            Some((call, operation, asked_at, reply)) = answers.next() => {
+                metrics.answered(operation, outcome(&reply), clock.now().since(asked_at));
+                role.input(Input::Directory { call, reply });
+            }
+            _ = states.tick() => {
+                for at in (0..engine.partitions().get()).map(Partition) {
+                    metrics.state(at, &engine.state(at));
+                }
+            }
+        }
     }
+}
 
-    /// Forgets everything, and is another directory from now on.
-    pub(crate) fn wipe(&mut self) {
-        let before = self.table.instance();
-        let instance = entropy::bytes().map_or(before.0.wrapping_add(1), u128::from_le_bytes);
-        self.table = Table::new(InstanceId(instance));
+fn operation(request: &Request) -> &'static str {
+    match request {
+        Request::Heartbeat { .. } => "heartbeat",
+        Request::Place { .. } => "place",
+        Request::Replace { .. } => "replace",
+        Request::End { .. } => "end",
+        Request::Lookup { .. } => "lookup",
+        Request::Summaries => "summaries",
+        Request::Instance => "instance",
+        Request::Watch { .. } => "watch",
     }
+}
 
-    /// Rooms that are held.
-    pub(crate) fn rooms(&self) -> usize {
-        self.table.rooms()
+fn outcome(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Placed(Placed::Held(_)) => "held",
+        Reply::Failed(Failure::Unavailable) => "unavailable",
+        Reply::Failed(Failure::Unknown) => "unknown",
+        Reply::Failed(Failure::Fenced(_)) => "fenced",
+        Reply::Failed(Failure::Bad(_)) => "bad",
+        _ => "ok",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wiped_directory_is_another_one() {
-        let mut directory = Embedded::new().unwrap();
-        let mut instance = || directory.apply(Time::ZERO, &Request::Instance);
-        let (first, again) = (instance(), instance());
-        assert_eq!(first, again);
-        directory.wipe();
-        assert_ne!(directory.apply(Time::ZERO, &Request::Instance), first);
-    }
 
     #[test]
     fn keys_hang_on_the_secret_and_stay_what_they_are() {

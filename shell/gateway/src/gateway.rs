@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use outlast_engines::Engine;
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Input, NodeFacts, Role, RoleConfig, Spread,
 };
@@ -29,8 +30,7 @@ use tokio::{
 use crate::{
     GatewayConfig, GatewayError, NodePeer, Page,
     beats::Beats,
-    directory::Embedded,
-    http_door,
+    directory, http_door,
     metrics::Metrics,
     role_loop::{Hands, RoleLoop},
     streams::{self, Steering},
@@ -54,6 +54,13 @@ pub(crate) struct Shared {
     pub(crate) wall: WallClock,
 }
 
+/// The directory's engine with what it is asked.
+struct Asked {
+    engine: Arc<dyn Engine>,
+    called: directory::Called,
+    clock: Clock,
+}
+
 /// A gateway with its sockets bound.
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -61,6 +68,7 @@ pub struct Gateway {
     tls: ServerTls,
     beats: Beats,
     steering: Vec<(NodePeer, Steering)>,
+    directory: Asked,
     public: SocketAddr,
     beat: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -87,9 +95,10 @@ impl Gateway {
             steering.push((node.clone(), receiver));
         }
         let role = Role::new(role_config(&config)?, clock.now());
-        let directory = Embedded::new().map_err(GatewayError::Entropy)?;
-        let hands = Hands { clock, metrics: metrics.clone(), datagrams: sender, steers, directory };
+        let (calls, called) = directory::calls();
+        let hands = Hands { clock, metrics: metrics.clone(), datagrams: sender, steers, calls };
         let role = Arc::new(RoleLoop::new(role, hands));
+        let directory = Asked { engine: Arc::clone(&config.directory.engine), called, clock };
         let beats = beats(&config, socket, datagrams, Arc::clone(&role), metrics.clone());
         tracing::info!(gateway = config.id, region = %config.region, version = config.version,
             %public, %beat, "gateway bound");
@@ -104,7 +113,7 @@ impl Gateway {
             wall: WallClock::system(),
         };
         let (shared, ready) = (Arc::new(shared), Arc::default());
-        Ok(Gateway { shared, listener, tls, beats, steering, public, beat, ready })
+        Ok(Gateway { shared, listener, tls, beats, steering, directory, public, beat, ready })
     }
 
     /// Where clients come in.
@@ -123,12 +132,6 @@ impl Gateway {
         Arc::clone(&self.ready)
     }
 
-    /// What makes the embedded directory forget everything, as if its process had been started anew. For tests.
-    pub fn directory_wipe(&self) -> impl Fn() + Send + Sync + use<> {
-        let role = Arc::clone(&self.shared.role);
-        move || role.wipe_directory()
-    }
-
     /// Serves until `shutdown` is true; then takes nobody in, tells everybody to reconnect, and returns when they are gone.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         // Dropped at the end, and its tasks with it.
@@ -139,6 +142,9 @@ impl Gateway {
             async move { role.run().await }
         });
         tasks.spawn(self.beats.run());
+        let Asked { engine, called, clock } = self.directory;
+        let metrics = self.shared.metrics.directory.clone();
+        tasks.spawn(directory::carry(engine, called, Arc::clone(&role), clock, metrics));
         for (node, steering) in self.steering {
             let (dialer, role) = (self.shared.dialer.clone(), Arc::clone(&role));
             tasks.spawn(streams::follow(node, dialer, role, steering));
@@ -203,8 +209,11 @@ fn role_config(config: &GatewayConfig) -> Result<RoleConfig, GatewayError> {
         .iter()
         .map(|gateway| GatewayFacts { id: gateway.id.clone(), region: gateway.region.clone() });
     let seed = entropy::bytes().map_err(GatewayError::Entropy)?;
-    // Every gateway has a directory of its own, so none settles who wins.
-    let directory = DirectoryUse { keyer: config.room_keyer, arbitrates: false };
+    let directory = DirectoryUse {
+        keyer: config.room_keyer,
+        layout: config.directory.layout.clone(),
+        arbitrates: config.directory.arbitrates,
+    };
     Ok(RoleConfig {
         id: config.id.as_str().into(),
         region: config.region.clone(),

@@ -5,6 +5,7 @@ mod asking;
 mod beats;
 mod config;
 mod directory;
+mod directory_metrics;
 mod fields;
 mod gateway;
 mod http_door;

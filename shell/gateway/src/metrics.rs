@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::directory_metrics::DirectoryMetrics;
+
 type Label = [(&'static str, &'static str); 1];
 
 /// All metrics of one gateway, under the prefix `outlast_gateway`.
@@ -23,14 +25,13 @@ pub(crate) struct Metrics {
     moves: Counter,
     flaws: Counter,
     provisional: Counter,
-    directory_away: Gauge,
-    directory_rooms: Gauge,
     told: Family<Label, Counter>,
     joins: Family<Label, Counter>,
     join_seconds: Histogram,
     media: Family<Label, Counter>,
     datagrams: Family<Label, Counter>,
     calls: Family<Label, Counter>,
+    pub(crate) directory: DirectoryMetrics,
 }
 
 impl Metrics {
@@ -48,18 +49,18 @@ impl Metrics {
             moves: Counter::default(),
             flaws: Counter::default(),
             provisional: Counter::default(),
-            directory_away: Gauge::default(),
-            directory_rooms: Gauge::default(),
             told: Family::default(),
             joins: Family::default(),
             join_seconds: Histogram::new(buckets),
             media: Family::default(),
             datagrams: Family::default(),
             calls: Family::default(),
+            directory: DirectoryMetrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("outlast_gateway");
         metrics.register_view(registry);
         metrics.register_clients(registry);
+        metrics.directory.register(registry);
         metrics
     }
 
@@ -78,10 +79,6 @@ impl Metrics {
         registry.register("plan_flaws", help, self.flaws.clone());
         let help = "Rooms placed without the directory";
         registry.register("provisional_claims", help, self.provisional.clone());
-        let help = "1 while the directory counts as away";
-        registry.register("directory_away", help, self.directory_away.clone());
-        let help = "Rooms in the directory of this process";
-        registry.register("directory_rooms", help, self.directory_rooms.clone());
         let help = "Beats and outlooks received, by what became of them";
         registry.register("datagrams", help, self.datagrams.clone());
     }
@@ -99,7 +96,7 @@ impl Metrics {
         registry.register("api_calls", "Server API calls by outcome", self.calls.clone());
     }
 
-    pub(crate) fn facts(&self, facts: &Facts, directory_rooms: usize) {
+    pub(crate) fn facts(&self, facts: &Facts) {
         for (health, count) in ["alive", "suspect", "down"].into_iter().zip(facts.nodes) {
             set(&self.nodes.get_or_create(&[("health", health)]), count);
         }
@@ -114,8 +111,7 @@ impl Metrics {
         raise(&self.moves, facts.moves);
         raise(&self.flaws, facts.flaws);
         raise(&self.provisional, facts.provisional);
-        set(&self.directory_away, usize::from(facts.directory_away));
-        set(&self.directory_rooms, directory_rooms);
+        set(&self.directory.away, facts.directory_away);
     }
 
     pub(crate) fn told(&self, why: &'static str) {

@@ -1,12 +1,11 @@
 //! Runs the gateway's role: feeds it inputs in order, wakes it in time, and carries out what it says.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use outlast_directory::{CallId, Request};
 use outlast_gateway_core::{
     AskId, Change, Health, Input, Located, Output, RegionHealth, Role, Session, Why,
 };
@@ -20,7 +19,7 @@ use tokio::{
 
 use crate::{
     asking::{Asking, Go, Step, Turns, Wish, say, turns},
-    directory::Embedded,
+    directory::Calls,
     metrics::Metrics,
     seat::{Seat, Told},
     streams::Steers,
@@ -39,7 +38,8 @@ pub(crate) struct Hands {
     pub(crate) datagrams: mpsc::Sender<(Process, Message)>,
     /// One queue a node.
     pub(crate) steers: BTreeMap<NodeId, Steers>,
-    pub(crate) directory: Embedded,
+    /// Questions for the directory.
+    pub(crate) calls: Calls,
 }
 
 /// The role with its surroundings; every task of the gateway has a handle.
@@ -48,6 +48,7 @@ pub(crate) struct RoleLoop {
     metrics: Metrics,
     datagrams: mpsc::Sender<(Process, Message)>,
     steers: BTreeMap<NodeId, Steers>,
+    calls: Calls,
     inner: Mutex<Inner>,
     changed: Notify,
     drained: Notify,
@@ -58,9 +59,6 @@ struct Inner {
     /// As of the last input.
     wake_at: Option<Time>,
     out: Vec<Output>,
-    directory: Embedded,
-    /// What the directory has been asked and has not answered yet.
-    calls: VecDeque<(CallId, Request)>,
     asks: HashMap<AskId, Turns>,
     /// Open sessions, each with the way to tell it, once.
     seats: HashMap<SessionId, Option<oneshot::Sender<Why>>>,
@@ -71,13 +69,11 @@ struct Inner {
 
 impl RoleLoop {
     pub(crate) fn new(role: Role, hands: Hands) -> RoleLoop {
-        let Hands { clock, metrics, datagrams, steers, directory } = hands;
+        let Hands { clock, metrics, datagrams, steers, calls } = hands;
         let inner = Inner {
             wake_at: role.wake_at(),
             role,
             out: Vec::new(),
-            directory,
-            calls: VecDeque::new(),
             asks: HashMap::new(),
             seats: HashMap::new(),
             asks_ever: 0,
@@ -89,6 +85,7 @@ impl RoleLoop {
             metrics,
             datagrams,
             steers,
+            calls,
             inner: Mutex::new(inner),
             changed: Notify::new(),
             drained: Notify::new(),
@@ -117,7 +114,7 @@ impl RoleLoop {
             return;
         }
         inner.counted_at = Some(now);
-        self.metrics.facts(&inner.role.facts(now), inner.directory.rooms());
+        self.metrics.facts(&inner.role.facts(now));
     }
 
     /// Tells the role what has happened, and does what it wants.
@@ -129,17 +126,11 @@ impl RoleLoop {
     fn handle(&self, inner: &mut Inner, input: Input) {
         let now = self.clock.now();
         inner.role.handle(now, input, &mut inner.out);
-        loop {
-            let mut out = std::mem::take(&mut inner.out);
-            for output in out.drain(..) {
-                self.carry_out(inner, output);
-            }
-            inner.out = out;
-            // An answer of the directory may make the role ask again, so one follows the other.
-            let Some((call, request)) = inner.calls.pop_front() else { break };
-            let reply = inner.directory.apply(now, &request);
-            inner.role.handle(now, Input::Directory { call, reply }, &mut inner.out);
+        let mut out = std::mem::take(&mut inner.out);
+        for output in out.drain(..) {
+            self.carry_out(inner, output);
         }
+        inner.out = out;
         let wake_at = inner.role.wake_at();
         if std::mem::replace(&mut inner.wake_at, wake_at) != wake_at {
             self.changed.notify_one();
@@ -176,7 +167,7 @@ impl RoleLoop {
                     steers.push(steer);
                 }
             }
-            Output::Directory { call, request } => inner.calls.push_back((call, request)),
+            Output::Directory { call, request } => self.calls.ask(call, request),
             Output::Verdict { node, change } => log_node(&node, &change),
             Output::RegionVerdict { region, health } => log_region(&region, health),
             Output::Ejection { node, ejected } => log_ejection(&node, ejected),
@@ -276,12 +267,6 @@ impl RoleLoop {
     /// Whether an unknown room is really unknown.
     pub(crate) fn settled(&self) -> bool {
         self.lock().role.settled(self.clock.now())
-    }
-
-    /// Makes the directory forget everything, for tests.
-    pub(crate) fn wipe_directory(&self) {
-        self.lock().directory.wipe();
-        tracing::warn!("the directory has been wiped, as a test asked for");
     }
 
     /// Ends when nobody is left, after [`Input::Drain`].

@@ -1,5 +1,6 @@
 //! The configuration: flags over environment over file; read whole, so that all mistakes are told at once.
 
+mod directory;
 mod document;
 mod mistake;
 mod peers;
@@ -57,6 +58,7 @@ pub(crate) fn read(
     };
     let peers = peers::read(&mut rules, &document.peers, &own);
     let secret = rules.cluster(!peers.is_empty());
+    let (directory, access) = rules.directory();
     let settings = Settings {
         keys: keys.into_iter().map(|(name, secret)| (name, Secret(secret))).collect(),
         cluster: (!peers.is_empty()).then(|| Cluster {
@@ -68,6 +70,8 @@ pub(crate) fn read(
         gateway: rules.has_role("gateway").then(|| gateway(&rules, gateway_id.clone())),
         node: rules.has_role("node").then(|| node(&values, shards)),
         region,
+        directory,
+        access,
         admin: values.socket("admin.listen"),
         ping_interval: Duration::from_secs(values.integer("signal.ping_interval_s")),
         ping_timeout: Duration::from_secs(values.integer("signal.ping_timeout_s")),

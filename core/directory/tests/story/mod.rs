@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outlast_directory::{
-    CallId, Caller, CallerOutput, Failure, InstanceId, PlacementId, Record, Reply, Request,
-    RoomKey, Shed, Table,
+    CallId, Caller, CallerOutput, Failure, InstanceId, Partition, PlacementId, Record, Reply,
+    Request, RoomKey, Shed, Table,
 };
 use outlast_model::{Epoch, Generation, Time};
 
@@ -51,7 +51,7 @@ pub(crate) const GOOD: Way = Way::Up(20);
 impl Story {
     pub(crate) fn new(seed: u64) -> Story {
         Story {
-            caller: Caller::new(seed),
+            caller: Caller::new(Partition(0), seed),
             table: Table::new(InstanceId(1)),
             way: GOOD,
             now: Time::from_millis(10_000),
@@ -199,7 +199,10 @@ impl Story {
 
     /// How often the directory was said to have been wiped.
     pub(crate) fn wipes(&self) -> usize {
-        self.said.iter().filter(|(_, said)| *said == CallerOutput::Wiped).count()
+        self.said
+            .iter()
+            .filter(|(_, said)| *said == CallerOutput::Wiped { at: Partition(0) })
+            .count()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outlast_control::{Health, Home};
-use outlast_directory::{NodeSummary, Request, Summary};
+use outlast_directory::{NodeSummary, Partition, Request, Summary};
 use outlast_model::{Generation, Jitter, RoomName, Time};
 
 use super::Purpose;
@@ -32,23 +32,35 @@ enum Announced {
 }
 
 impl Role {
-    /// Every room is looked at again, paced.
-    pub(super) fn note_all(&mut self) {
-        let rooms: Vec<_> =
-            self.view.room_names().chain(self.claims.known.keys()).cloned().collect();
+    /// Every room, or those kept in one partition, is looked at again, paced.
+    pub(super) fn note_all(&mut self, only: Option<Partition>) {
+        let only = only.filter(|_| self.claims.parts.len() > 1);
+        let rooms = self.view.room_names().chain(self.claims.known.keys());
+        let rooms: Vec<_> = rooms
+            .filter(|room| only.is_none_or(|at| self.claims.at(room) == Some(at)))
+            .cloned()
+            .collect();
         for room in rooms {
             self.claims.note(&room);
         }
     }
 
-    pub(super) fn announce_batch(&mut self, now: Time) {
+    /// A batch for each partition that is there.
+    pub(super) fn announce_batches(&mut self, now: Time) {
+        for at in (0..self.claims.layout.partitions()).map(Partition) {
+            if !self.claims.part(at).is_away() {
+                self.announce_batch(now, at);
+            }
+        }
+    }
+
+    fn announce_batch(&mut self, now: Time, at: Partition) {
         let mut asked = 0;
         for _ in 0..ANNOUNCE_LOOKS {
-            if asked >= ANNOUNCE_BATCH || self.claims.announcing >= ANNOUNCING_MAX {
+            if asked >= ANNOUNCE_BATCH || self.claims.part(at).announcing >= ANNOUNCING_MAX {
                 return;
             }
-            let Some(room) = self.claims.queue.pop_front() else { return };
-            self.claims.queued.remove(&room);
+            let Some(room) = self.claims.part_mut(at).next() else { return };
             match self.announce(now, &room) {
                 Announced::Nothing => {}
                 Announced::Asked => asked += 1,
@@ -70,21 +82,21 @@ impl Role {
             return Announced::Nothing;
         }
         let home = home.clone();
-        if self.claims.known.get(room).is_some_and(|known| known.is_right(&home)) {
+        if self.claims.known(room).is_some_and(|known| known.is_right(&home)) {
             self.claims.wrong_since.remove(room);
             return Announced::Nothing;
         }
         if !self.is_mine(now, room, &home) && !self.is_overdue(now, room) {
             return Announced::Nothing;
         }
-        let (home, known) = (&home, self.claims.known.get(room));
+        let (home, known) = (&home, self.claims.known(room));
         // A higher generation at the same node harms nobody, and nothing else takes the place of another's.
         let above = known.map_or(Generation(0), |known| known.above(home));
         let want = Home { node: home.node.clone(), generation: home.generation.max(above) };
-        let Some(request) = self.claim_request(room, &want, true) else {
+        let Some((at, request)) = self.claim_request(room, &want, true) else {
             return Announced::Nothing;
         };
-        self.send_announcement(now, request, Purpose::Announce(room.clone()))
+        self.send_announcement(now, at, request, Purpose::Announce(room.clone()))
     }
 
     /// Whether the gateway that is to announce `room` has not for so long that any other may: it may be cut off from the
@@ -110,15 +122,23 @@ impl Role {
         // Others may have moved it since.
         let last = Generation(self.view.next_generation(room).0.saturating_sub(1));
         let generation = held.generation.max(last);
-        let request = Request::End { room: keyer.key(room), generation };
-        self.send_announcement(now, request, Purpose::End(room.clone()))
+        let key = keyer.key(room);
+        let request = Request::End { room: key, generation };
+        let at = self.claims.kept_at(key);
+        self.send_announcement(now, at, request, Purpose::End(room.clone()))
     }
 
-    fn send_announcement(&mut self, now: Time, request: Request, purpose: Purpose) -> Announced {
-        if !self.claims.send(now, request, purpose) {
+    fn send_announcement(
+        &mut self,
+        now: Time,
+        at: Partition,
+        request: Request,
+        purpose: Purpose,
+    ) -> Announced {
+        if !self.claims.send(now, at, request, purpose) {
             return Announced::Waits;
         }
-        self.claims.announcing += 1;
+        self.claims.part_mut(at).announcing += 1;
         Announced::Asked
     }
 
@@ -160,7 +180,8 @@ impl Role {
             rooms: u32::try_from(node.rooms()).unwrap_or(u32::MAX),
         });
         let summary = Summary { region: self.region.clone(), nodes: nodes.collect() };
+        let at = self.claims.layout.summary(&self.region);
         let request = Request::Heartbeat { summary, ttl: HEARTBEAT_TTL };
-        self.claims.send(now, request, Purpose::Heartbeat);
+        self.claims.send(now, at, request, Purpose::Heartbeat);
     }
 }

@@ -10,7 +10,10 @@ use outlast_gateway_core::{Goal, Health, Input, NodeRefusal, Output, StreamEvent
 use outlast_model::{Epoch, Generation};
 use outlast_wire::RoomFrame;
 
-use crate::world::{SELF, Setup, Way, World};
+use crate::{
+    engine::Way,
+    world::{SELF, Setup, World},
+};
 
 fn world() -> World {
     World::new(&Setup { directory: Some(true), ..Setup::default() })
@@ -26,16 +29,17 @@ fn place(world: &mut World, room: &str, node: &str, generation: u64) {
         provisional: false,
     };
     let request = Request::Place { room: World::key(room), want };
-    let reply = world.table.apply(world.now, &request);
+    let reply = world.parts[0].table.apply(world.now, &request);
     assert!(matches!(reply, Reply::Placed(Placed::Won(_))), "{reply:?}");
 }
 
 fn end(world: &mut World, room: &str, generation: u64) {
     let request = Request::End { room: World::key(room), generation: Generation(generation) };
-    assert_eq!(world.table.apply(world.now, &request), Reply::Done);
+    assert_eq!(world.parts[0].table.apply(world.now, &request), Reply::Done);
 }
 
-fn sent(world: &World, room: &str) -> usize {
+/// How often the directory was asked about `room`.
+pub(crate) fn sent(world: &World, room: &str) -> usize {
     let key = World::key(room);
     let about = |request: &Request| match request {
         Request::Place { room, .. } | Request::Replace { room, .. } | Request::End { room, .. } => {
@@ -65,7 +69,7 @@ fn one_claim_for_however_many_join_at_once() {
 #[test]
 fn new_rooms_go_to_the_nearest_region_that_takes_them() {
     let nodes = &["ap-1", "eu-1", "us-1"];
-    let mut world = World::new(&Setup { nodes, directory: Some(true), gateways: &[] });
+    let mut world = World::new(&Setup { nodes, directory: Some(true), gateways: &[], shards: &[] });
     world.node("ap-1").latency = Duration::from_millis(120);
     world.node("eu-1").latency = Duration::from_millis(60);
     world.run(20_000);
@@ -97,7 +101,7 @@ fn who_was_faster_keeps_the_room() {
         world.went(ask).map(|(node, generation, _)| (node.to_owned(), generation)).unwrap()
     };
     world.run(6_000);
-    world.table = Table::new(InstanceId(1));
+    world.parts[0].table = Table::new(InstanceId(1));
     place(&mut world, "b", &node, 1);
     let ask = world.join("b");
     world.run(20);
@@ -159,7 +163,7 @@ fn a_node_that_refuses_what_it_was_given_loses_it_to_the_next() {
 #[test]
 fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     let mut world = world();
-    world.way = Way::Up(400);
+    world.parts[0].way = Way::Up(400);
     let (asked, ask) = (world.now, world.join("a"));
     world.run(249);
     assert_eq!(world.went(ask), None);
@@ -168,13 +172,13 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     assert_eq!((world.now.since(asked), generation), (CALL_DEADLINE, 1));
     let node = node.to_owned();
     assert_eq!(world.role.facts(world.now).provisional, 1);
-    world.way = Way::Up(20);
+    world.parts[0].way = Way::Up(20);
     world.admit(ask, "a");
     world.hosts(&node, "a", 1);
     world.run(2_000);
     assert_eq!(world.held("a"), Some((node.as_str(), 1)));
     // Nobody is sent a second time to a node that has refused.
-    world.way = Way::Up(400);
+    world.parts[0].way = Way::Up(400);
     let ask = world.join("refused");
     world.run(250);
     let first = world.went(ask).unwrap().0.to_owned();
@@ -182,14 +186,14 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     world.run(250);
     assert!(world.went(ask).is_some_and(|(second, ..)| second != first));
     assert_eq!(sent(&world, "refused"), 2);
-    world.way = Way::Up(20);
+    world.parts[0].way = Way::Up(20);
     world.run(3_000);
     // An answer that never comes, to a claim that was applied: asked again, and found.
-    world.way = Way::Mute;
+    world.parts[0].way = Way::Mute;
     let ask = world.join("b");
     world.run(250);
     let node = world.went(ask).unwrap().0.to_owned();
-    world.way = Way::Up(20);
+    world.parts[0].way = Way::Up(20);
     world.hosts(&node, "b", 1);
     world.run(3_000);
     assert_eq!(world.held("b").unwrap().0, node);
@@ -198,13 +202,13 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
 #[test]
 fn news_of_the_room_overtake_the_answer() {
     let mut world = world();
-    world.way = Way::Up(200);
+    world.parts[0].way = Way::Up(200);
     let ask = world.join("a");
     world.run(50);
     world.hosts("us-1", "a", 3);
     world.run(150);
     assert_eq!(world.went(ask), Some(("us-1", 3, true)));
-    world.way = Way::Up(20);
+    world.parts[0].way = Way::Up(20);
     world.run(1_000);
     assert_eq!(world.held("a"), Some(("us-1", 3)), "and the directory hears of it");
 }
@@ -216,10 +220,10 @@ fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() 
         world.hosts("us-1", "old", 1);
         world.run(1_000);
         assert_eq!(world.held("old"), Some(("us-1", 1)));
-        world.way = way;
+        world.parts[0].way = way;
         let first = world.join("a");
         world.run(2_500);
-        assert!(world.went(first).is_some() && world.role.facts(world.now).directory_away);
+        assert!(world.went(first).is_some() && world.role.facts(world.now).directory_away == 1);
         // Nobody waits for a directory that is away.
         for n in 0..300 {
             let room = format!("room {n:03}");
@@ -236,7 +240,7 @@ fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() 
         world.run(20_000);
         world.requests.clear();
         let back = world.now;
-        world.way = Way::Up(20);
+        world.parts[0].way = Way::Up(20);
         while (0..300).any(|n| n != 7 && world.held(&format!("room {n:03}")).is_none())
             || world.held("old") != Some(("eu-2", 2))
         {
@@ -244,7 +248,7 @@ fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() 
             assert!(world.now.since(back).as_secs() < 10, "right again within 10 s");
         }
         assert_eq!(world.held("room 007"), None);
-        assert!(!world.role.facts(world.now).directory_away);
+        assert_eq!(world.role.facts(world.now).directory_away, 0);
         assert_eq!(world.role.facts(world.now).told, [0; 7], "no session was touched");
         world.run(5_000);
         assert_eq!(sent(&world, "room 100"), 1);
@@ -258,10 +262,10 @@ fn a_wiped_directory_is_filled_again_within_ten_seconds() {
         world.hosts(["eu-1", "eu-2", "us-1"][n % 3], &format!("room {n:03}"), 1 + n as u64 % 5);
     }
     world.run(5_000);
-    assert_eq!(world.table.rooms(), 400);
+    assert_eq!(world.parts[0].table.rooms(), 400);
     let wiped = world.now;
-    world.table = Table::new(InstanceId(2));
-    while world.table.rooms() < 400 {
+    world.parts[0].table = Table::new(InstanceId(2));
+    while world.parts[0].table.rooms() < 400 {
         world.run(50);
         assert!(world.now.since(wiped).as_secs() < 10);
     }
@@ -277,12 +281,12 @@ fn a_wiped_directory_is_filled_again_within_ten_seconds() {
     });
     assert!(most.max().unwrap() <= 60);
     // A directory that was wiped while it was away.
-    world.way = Way::Refuses;
+    world.parts[0].way = Way::Refuses;
     world.run(5_000);
-    world.table = Table::new(InstanceId(3));
-    world.way = Way::Up(20);
+    world.parts[0].table = Table::new(InstanceId(3));
+    world.parts[0].way = Way::Up(20);
     world.run(10_000);
-    assert_eq!(world.table.rooms(), 400);
+    assert_eq!(world.parts[0].table.rooms(), 400);
 }
 
 #[test]
@@ -296,7 +300,7 @@ fn what_ends_is_ended_in_the_directory_and_nothing_newer_is() {
     world.run(1_000);
     world.closes(&node, "a", 1);
     world.run(200);
-    assert_eq!((world.held("a"), world.table.tombstones()), (None, 1));
+    assert_eq!((world.held("a"), world.parts[0].table.tombstones()), (None, 1));
     // Another gateway was faster with a new life than this one with the end of the old.
     let ask = world.join("b");
     world.run(20);
@@ -346,7 +350,8 @@ fn a_directory_that_is_wrong_is_put_right_and_a_quarrel_ends() {
     // What no engine takes is not tried again and again.
     let long = "n".repeat(300);
     let nodes = ["eu-1", &format!("eu-{long}")];
-    let mut world = World::new(&Setup { nodes: &nodes, directory: Some(true), gateways: &[] });
+    let mut world =
+        World::new(&Setup { nodes: &nodes, directory: Some(true), gateways: &[], shards: &[] });
     world.hosts(nodes[1], "a", 1);
     world.run(20_000);
     assert_eq!((sent(&world, "a"), world.held("a")), (1, None));
@@ -403,7 +408,7 @@ fn what_others_make_of_the_directory_is_seen_and_put_right() {
         provisional: false,
     };
     let request = Request::Replace { room: World::key("a"), expected: Generation(1), want };
-    world.table.apply(world.now, &request);
+    world.parts[0].table.apply(world.now, &request);
     // One that has missed the room's end keeps a record of it; one of a node that is down may be right.
     place(&mut world, "stray", "eu-2", 3);
     place(&mut world, "of the dead", "us-1", 3);
@@ -414,9 +419,10 @@ fn what_others_make_of_the_directory_is_seen_and_put_right() {
     assert!(world.held("stray").is_some(), "a client may be on the way");
     world.run(10_000);
     assert_eq!((world.held("stray"), world.held("of the dead")), (None, Some(("us-1", 3))));
-    assert_eq!(world.table.apply(world.now, &Request::Lookup { room: World::key("stray") }), {
-        Reply::Found(None)
-    });
+    assert_eq!(
+        world.parts[0].table.apply(world.now, &Request::Lookup { room: World::key("stray") }),
+        { Reply::Found(None) }
+    );
     // What is known to have ended is not ended again.
     world.requests.clear();
     world.run(60_000);
@@ -439,7 +445,10 @@ fn a_region_s_nodes_are_summed_up_once_a_second() {
     };
     let nodes = vec![summary("eu-1", 1), summary("eu-2", 0)];
     let expected = Summary { region: "eu".into(), nodes };
-    assert_eq!(world.table.apply(world.now, &Request::Summaries), Reply::Summaries(vec![expected]));
+    assert_eq!(
+        world.parts[0].table.apply(world.now, &Request::Summaries),
+        Reply::Summaries(vec![expected])
+    );
     assert_eq!(&SELF[..2], "eu");
 }
 
@@ -451,7 +460,7 @@ fn moves_leave_the_directory_to_who_joins() {
         world.open(room, &format!("room {room}"), "eu-1", 1);
     }
     world.run(3_000);
-    world.way = Way::Up(100);
+    world.parts[0].way = Way::Up(100);
     world.silence("eu-1");
     while world.health("eu-1") != Health::Down {
         world.run(10);
@@ -472,13 +481,17 @@ fn moves_leave_the_directory_to_who_joins() {
 
 #[test]
 fn a_node_that_dies_while_its_claim_is_on_the_way_does_not_get_the_client() {
-    let mut world =
-        World::new(&Setup { nodes: &["eu-1", "us-1"], directory: Some(true), gateways: &[] });
+    let mut world = World::new(&Setup {
+        nodes: &["eu-1", "us-1"],
+        directory: Some(true),
+        gateways: &[],
+        shards: &[],
+    });
     world.run(1_000);
     world.silence("eu-1");
     world.run(750);
     assert_eq!(world.health("eu-1"), Health::Alive);
-    world.way = Way::Up(240);
+    world.parts[0].way = Way::Up(240);
     let ask = world.join("a");
     world.handle(Input::ConnectionRefused { node: "eu-1".into() });
     world.run(200);

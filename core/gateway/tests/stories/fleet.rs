@@ -10,6 +10,7 @@ pub(crate) const REGIONS: Setup<'_> = Setup {
     nodes: &["eu-1", "eu-2", "us-1", "ap-1"],
     gateways: &["eu-g2", "us-g1", "ap-g1"],
     directory: None,
+    shards: &[],
 };
 
 fn verdicts(world: &mut World) -> Vec<(String, RegionHealth)> {

@@ -3,13 +3,18 @@
 
 use std::time::Duration;
 
-use outlast_directory::{CallId, Failure, InstanceId, Placed, PlacementId, Record, Reply, Table};
+use outlast_directory::{
+    CallId, Failure, InstanceId, Partition, Placed, PlacementId, Record, Reply, Table,
+};
 use outlast_gateway_core::{Goal, Input, NodeRefusal, Session, StreamEvent};
 use outlast_model::{Epoch, Generation, RoomSettings, SessionId};
 use outlast_wire::{Beat, RoomFrame};
 use proptest::prelude::*;
 
-use crate::world::{Setup, Way, World};
+use crate::{
+    engine::Way,
+    world::{Setup, World},
+};
 
 const NODES: [&str; 5] = ["eu-1", "eu-2", "eu-3", "us-1", "us-2"];
 const GATEWAYS: [&str; 3] = ["eu-g2", "us-g1", "ap-g1"];
@@ -40,11 +45,16 @@ enum Step {
     Stream(usize, u8),
     ConnectionRefused(usize),
     Gateway(usize, bool, bool),
-    Way(u8),
-    Wiped(u64),
-    Answer(u64, u8),
+    Way(usize, u8),
+    Wiped(usize, u128),
+    Answer(u16, u64, u8),
     Deleted(u8),
     Drain,
+}
+
+/// A partition, if there are so many.
+fn part() -> impl Strategy<Value = u16> {
+    0..2_u16
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -84,9 +94,10 @@ fn step() -> impl Strategy<Value = Step> {
         12 => prop_oneof![Just(0), 1..500_u64, 1..5_000_u64].prop_map(Step::Pass),
         1 => (0..30_000_u64).prop_map(Step::StandStill),
         1 => (0..3_usize, bit(), bit()).prop_map(|(at, speaks, shrunk)| Step::Gateway(at, speaks, shrunk)),
-        2 => (0..5_u8).prop_map(Step::Way),
-        1 => (1..5_u64).prop_map(Step::Wiped),
-        2 => (1..60_u64, 0..7_u8).prop_map(|(call, what)| Step::Answer(call, what)),
+        2 => (part(), 0..5_u8).prop_map(|(part, way)| Step::Way(part.into(), way)),
+        1 => (part(), 1..5_u128).prop_map(|(part, id)| Step::Wiped(part.into(), id)),
+        2 => (part(), 1..60_u64, 0..7_u8)
+            .prop_map(|(part, call, what)| Step::Answer(part, call, what)),
     ];
     prop_oneof![
         6 => clients,
@@ -206,12 +217,17 @@ fn rest(world: &mut World, step: Step) {
                 world.silence_gateway(GATEWAYS[at]);
             }
         }
-        Step::Way(way) => {
-            world.way =
+        Step::Way(part, way) => {
+            let part = part % world.parts.len();
+            world.parts[part].way =
                 [Way::Up(20), Way::Up(300), Way::Black, Way::Refuses, Way::Mute][usize::from(way)];
         }
-        Step::Wiped(instance) => world.table = Table::new(InstanceId(instance.into())),
-        Step::Answer(call, what) => {
+        Step::Wiped(part, instance) => {
+            let part = part % world.parts.len();
+            world.parts[part].table = Table::new(InstanceId(instance));
+        }
+        Step::Answer(part, call, what) => {
+            let at = Partition(part % u16::try_from(world.parts.len()).unwrap());
             let reply = match what {
                 0 => Reply::Done,
                 1 => Reply::Failed(Failure::Unknown),
@@ -221,15 +237,15 @@ fn rest(world: &mut World, step: Step) {
                 5 => Reply::Placed(Placed::Won(record(call as usize % 5, call % 9 + 1))),
                 _ => Reply::Placed(Placed::Held(record(call as usize % 5, call % 9 + 1))),
             };
-            world.handle(Input::Directory { call: CallId(call), reply });
+            world.handle(Input::Directory { call: CallId { at, number: call }, reply });
         }
         Step::Drain => world.handle(Input::Drain),
         other => unreachable!("{other:?} is done by others"),
     }
 }
 
-fn run(steps: &[Step], directory: Option<bool>) -> World {
-    let mut world = World::new(&Setup { nodes: &NODES, gateways: &GATEWAYS, directory });
+fn run(steps: &[Step], directory: Option<bool>, shards: &[&str]) -> World {
+    let mut world = World::new(&Setup { nodes: &NODES, gateways: &GATEWAYS, directory, shards });
     for step in steps {
         client(&mut world, step.clone());
     }
@@ -243,22 +259,24 @@ proptest! {
     fn whatever_comes_nobody_is_forgotten_and_nothing_spins(
         steps in prop::collection::vec(step(), 1..150),
         directory in prop_oneof![Just(None), any::<bool>().prop_map(Some)],
+        sharded: bool,
     ) {
-        let mut world = run(&steps, directory);
-        let again = run(&steps, directory);
+        let shards: &[_] = if sharded { &["eu", "us"] } else { &[] };
+        let mut world = run(&steps, directory, shards);
+        let again = run(&steps, directory, shards);
         prop_assert!(world.said == again.said, "the same inputs, the same outputs");
         // Whoever wants in has been answered one way or the other.
         world.run(4_000);
         prop_assert_eq!(world.role.facts(world.now).asks, 0);
         prop_assert_eq!(world.waiting(), 0);
         // With the directory there, and all nodes well, it is right in the end.
-        world.way = Way::Up(20);
+        world.parts.iter_mut().for_each(|part| part.way = Way::Up(20));
         for node in NODES {
             world.wake_up(node);
             world.node(node).hears = true;
         }
         world.run(15_000);
-        prop_assert_eq!(world.role.facts(world.now).directory_away, false);
+        prop_assert_eq!(world.role.facts(world.now).directory_away, 0);
         // What is left to do is beats, outlooks and the directory's.
         let before = world.wakes;
         world.run(10_000);

@@ -3,11 +3,13 @@
 
 mod asks;
 mod claims;
+mod engine;
 mod fleet;
 mod laws;
 mod nodes;
 mod pace;
 mod rooms;
 mod rulings;
+mod shards;
 mod splits;
 mod world;

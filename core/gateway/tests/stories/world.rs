@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use outlast_directory::{
-    CallId, Failure, InstanceId, Record, Reply, Request, RoomKey, RoomKeyer, Table,
-};
+use outlast_directory::{CallId, Reply, Request};
 use outlast_gateway_core::{
     AskId, DirectoryUse, GatewayFacts, Goal, Health, Input, NodeFacts, NodeRefusal, Output,
     Placement, Role, RoleConfig, Session, Spread, StreamEvent, Unplaced, Why,
@@ -18,14 +16,14 @@ use outlast_model::{
 };
 use outlast_wire::{Beat, Echoed, Outlook, RoomFrame, Steer};
 
+use crate::engine::{Part, keyer, layout, parts};
+
 /// This gateway.
 pub(crate) const SELF: &str = "eu-g1";
 /// Its start.
 pub(crate) const EPOCH: Epoch = Epoch(7);
 /// One way, to gateways, and to nodes unless they say otherwise.
 const LATENCY: Duration = Duration::from_millis(15);
-/// What the directory's keys are made with.
-const SECRET: [u8; 16] = [3; 16];
 
 /// What the configuration says. A name's first two letters are its region.
 pub(crate) struct Setup<'s> {
@@ -34,25 +32,14 @@ pub(crate) struct Setup<'s> {
     pub(crate) gateways: &'s [&'s str],
     /// Whether there is a directory, and whether it arbitrates.
     pub(crate) directory: Option<bool>,
+    /// The regions of its shards, if it has any.
+    pub(crate) shards: &'s [&'s str],
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Setup { nodes: &["eu-1", "eu-2", "us-1"], gateways: &[], directory: None }
+        Setup { nodes: &["eu-1", "eu-2", "us-1"], gateways: &[], directory: None, shards: &[] }
     }
-}
-
-/// What the way to the directory does to requests that are sent now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// There and back in so many milliseconds.
-    Up(u64),
-    /// Requests vanish.
-    Black,
-    /// Connections are refused.
-    Refuses,
-    /// Requests are applied, answers vanish.
-    Mute,
 }
 
 /// A node as this gateway meets it.
@@ -97,13 +84,13 @@ pub(crate) struct World {
     digest: u32,
     /// There is a directory.
     asks_first: bool,
-    pub(crate) table: Table,
-    pub(crate) way: Way,
-    answers: BTreeMap<(Time, u64), (CallId, Reply)>,
+    /// The directory's partitions.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) answers: BTreeMap<(Time, u64), (CallId, Reply)>,
     /// All that the directory was asked, answered or not.
     pub(crate) requests: Vec<(Time, Request)>,
     pub(crate) said: Vec<(Time, Output)>,
-    sequence: u64,
+    pub(crate) sequence: u64,
     asks: u64,
     /// Wishes that have not ended, and their rooms.
     waiting: BTreeMap<u64, String>,
@@ -141,7 +128,7 @@ impl World {
             setup.gateways.iter().map(|id| GatewayFacts { id: (*id).into(), region: region(id) });
         let ids = setup.nodes.iter().chain(setup.gateways).chain([&SELF]);
         let regions: BTreeSet<_> = ids.map(|id| region(id)).collect();
-        let keyer = RoomKeyer::new(SECRET);
+        let layout = layout(setup.shards);
         let config = RoleConfig {
             id: SELF.into(),
             region: region(SELF),
@@ -150,7 +137,11 @@ impl World {
             gateways: gateways.collect(),
             tell_per_second: None,
             spread: Spread::Everywhere,
-            directory: setup.directory.map(|arbitrates| DirectoryUse { keyer, arbitrates }),
+            directory: setup.directory.map(|arbitrates| DirectoryUse {
+                keyer: keyer(),
+                layout: layout.clone(),
+                arbitrates,
+            }),
             seed: 7,
         };
         // Beats come at different phases.
@@ -182,8 +173,7 @@ impl World {
             regions: regions.into_iter().collect(),
             digest: 0,
             asks_first: setup.directory.is_some(),
-            table: Table::new(InstanceId(1)),
-            way: Way::Up(20),
+            parts: parts(&layout),
             answers: BTreeMap::new(),
             requests: Vec::new(),
             said: Vec::new(),
@@ -290,22 +280,6 @@ impl World {
                 || host.generation == *generation && (*home || host.node == *node);
             assert!(older, "{placement:?}, and {host:?} is known");
         }
-    }
-
-    fn carry(&mut self, call: CallId, request: &Request) {
-        self.requests.push((self.now, request.clone()));
-        self.sequence += 1;
-        let (latency, reply) = match self.way {
-            Way::Up(ms) => (ms, self.table.apply(self.now, request)),
-            Way::Black => return,
-            Way::Refuses => (1, Reply::Failed(Failure::Unavailable)),
-            Way::Mute => {
-                self.table.apply(self.now, request);
-                return;
-            }
-        };
-        let at = self.now + Duration::from_millis(latency);
-        self.answers.insert((at, self.sequence), (call, reply));
     }
 
     /// Lets `millis` pass: beats, outlooks and answers arrive, the role wakes when it asked to.
@@ -583,14 +557,4 @@ impl World {
     }
 
     // The directory.
-
-    pub(crate) fn key(room: &str) -> RoomKey {
-        RoomKeyer::new(SECRET).key(&room.into())
-    }
-
-    /// What the directory holds of `room`.
-    pub(crate) fn held(&self, room: &str) -> Option<(&str, u64)> {
-        let Record { node, generation, .. } = self.table.record(World::key(room))?;
-        Some((node.as_str(), generation.0))
-    }
 }

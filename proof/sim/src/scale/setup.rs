@@ -2,7 +2,7 @@
 
 use std::{collections::BinaryHeap, time::Duration};
 
-use outlast_directory::{InstanceId, PlacementId, Record, Request, RoomKeyer, Table};
+use outlast_directory::{InstanceId, Layout, PlacementId, Record, Request, RoomKeyer, Table};
 use outlast_gateway_core::{
     AskId, DirectoryUse, GatewayFacts, Input, NodeFacts, Role, RoleConfig, Session, Spread,
     StreamEvent,
@@ -49,7 +49,7 @@ impl Globe {
                 gateways: others.collect(),
                 tell_per_second: Some(scale.tell_per_second).filter(|pace| *pace > 0),
                 spread: Spread::Everywhere,
-                directory: Some(DirectoryUse { keyer, arbitrates: true }),
+                directory: Some(DirectoryUse { keyer, layout: Layout::Fixed(1), arbitrates: true }),
                 seed: n as u64,
             }
         };

@@ -12,9 +12,11 @@ mod signalling;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use outlast_engines::{Access, Address, Directory};
 use outlast_gateway::{Gateway, GatewayConfig, GatewayPeer, NodePeer, room_keyer};
 use outlast_link::{Authority, Credentials};
 use outlast_model::Epoch;
+use outlast_runtime::Clock;
 use outlast_token::ApiKeys;
 use outlast_wire::Secret;
 use prometheus_client::registry::Registry;
@@ -78,6 +80,9 @@ impl World {
             beat: peer.beat_address,
             capacity: 1,
         });
+        let access = Access::default();
+        let directory = Directory::connect(&Address::Embedded, &access, Clock::start()).unwrap();
+        let embedded = directory.embedded.clone().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = GatewayConfig {
             id: "gw".into(),
@@ -93,6 +98,7 @@ impl World {
             credentials: Arc::new(cluster.credentials("gw")),
             nodes: nodes.collect(),
             gateways,
+            directory,
             room_keyer: room_keyer(b"the cluster's secret"),
             tell_per_second: Some(500),
             pages: BTreeMap::new(),
@@ -101,7 +107,7 @@ impl World {
         let gateway = Gateway::bind(config, &mut registry).unwrap();
         let (public, beat, ready) =
             (gateway.public_address(), gateway.beat_address(), gateway.readiness());
-        let wipe_directory = Box::new(gateway.directory_wipe());
+        let wipe_directory = Box::new(move || embedded.wipe());
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(gateway.run(stopped));
         for peer in &mut peers {

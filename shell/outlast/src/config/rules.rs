@@ -60,7 +60,7 @@ impl Rules<'_> {
         }
     }
 
-    fn pem(&mut self, key: &str, label: &str) {
+    pub(crate) fn pem(&mut self, key: &str, label: &str) {
         if self.read(key).is_some_and(|text| !text.contains(label)) {
             let what = format!("{} holds no {label}", self.path(key).display());
             self.wrong(key, what, "Give a PEM file of the right kind");
@@ -102,7 +102,6 @@ impl Rules<'_> {
             let what = "other machines could make sessions panic and wipe the directory";
             self.wrong("debug.panic_hook", what, "Remove it; it is for tests on loopback");
         }
-        self.directory();
         let (interval, timeout) = ("signal.ping_interval_s", "signal.ping_timeout_s");
         let (between, silence): (i64, i64) =
             (self.values.integer(interval), self.values.integer(timeout));
@@ -110,21 +109,6 @@ impl Rules<'_> {
             let what = format!("{silence} s is not longer than the {between} s between two pings");
             self.wrong(timeout, what, "Take about three times the interval");
         }
-    }
-
-    /// There is one engine yet. An address of another may hold a password, so it is not shown.
-    fn directory(&mut self) {
-        let key = "directory";
-        let what = match self.values.text(key) {
-            "embedded" | "" => return,
-            text => match text.split_once("://") {
-                Some((scheme, _)) => format!("this version has no {scheme:?} directory yet"),
-                None => "this is no directory that there is".to_owned(),
-            },
-        };
-        let remedy =
-            "Write \"embedded\": each gateway keeps its own; others come with later versions";
-        self.wrong(key, what, remedy);
     }
 
     /// A region that `regions` does not list.

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use outlast_engines::{Access, Address};
+
 /// A text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub String);
@@ -31,6 +33,10 @@ pub(crate) struct Settings {
     pub(crate) gateway: Option<Gateway>,
     /// Present when this process is a node.
     pub(crate) node: Option<Node>,
+    /// Who holds which room.
+    pub(crate) directory: Address,
+    /// What opens the directory's door.
+    pub(crate) access: Access,
     /// Where /metrics and /healthz are served.
     pub(crate) admin: SocketAddr,
     /// Between two pings of a client.

@@ -288,14 +288,34 @@ const ROWS: &[(&str, &str, &str)] = &[
     (
         "roles =",
         "directory = \"redis://:password@db:6379\"\nroles =",
-        "line 3: directory: this version has no \"redis\" directory yet. Write \"embedded\": each",
+        "line 3: directory: a user or a password stands in the address. Put the password into",
     ),
     (
         "roles =",
         "directory = \"Embedded\"\nroles =",
-        "line 3: directory: this is no directory that there is. Write \"embedded\"",
+        "line 3: directory: there is no such kind of directory. Write \"embedded\"",
     ),
     ("roles =", "directory = \"\"\nroles =", "line 3: directory: this is empty"),
+    (
+        "roles =",
+        "directory = \"etcd://a,b:0\"\nroles =",
+        "line 3: directory: server 2 of the list is not written as HOST, HOST:PORT or [IPV6]:PORT",
+    ),
+    (
+        "roles =",
+        "directory = \"eu=etcd://a us=etcd://a\"\nroles =",
+        "line 3: directory: a server is named twice",
+    ),
+    (
+        "[node]",
+        "[directory_access]\npassword_file = \"short\"\n[node]",
+        "line 12: directory_access.password_file: the embedded directory lets nobody in",
+    ),
+    (
+        "[node]",
+        "[directory_access]\nuser = \"me\"\n[node]",
+        "line 12: directory_access.user: there is a user and no password",
+    ),
 ];
 
 #[test]
@@ -317,7 +337,7 @@ fn one_mistake_at_a_time() {
 
 /// Rows whose one slip rightly breaks a second rule as well.
 fn breaks_two(to: &str) -> bool {
-    ["advertize", "gatway"].iter().any(|slip| to.contains(slip))
+    ["advertize", "gatway", "user = "].iter().any(|slip| to.contains(slip))
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use outlast_engines::Embedded;
 use outlast_link::{Body, ServerLimits, ServerTls, text};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, sync::watch};
@@ -23,7 +24,7 @@ pub(crate) struct Admin {
     /// One flag a role.
     pub(crate) ready: Vec<Arc<AtomicBool>>,
     /// Wipes the gateway's directory, where tests may.
-    pub(crate) wipe: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) wipe: Option<Arc<Embedded>>,
 }
 
 /// Binds `listen` and returns what serves it until `shutdown` turns true.
@@ -49,7 +50,8 @@ pub(crate) async fn serve(
 impl Admin {
     fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         if let (&Method::POST, "/debug/directory/wipe", Some(wipe)) = (method, path, &self.wipe) {
-            wipe();
+            wipe.wipe();
+            tracing::warn!("the directory has been wiped, as a test asked for");
             return text(StatusCode::OK, "wiped\n");
         }
         if method != Method::GET && method != Method::HEAD {
@@ -82,6 +84,8 @@ impl Admin {
 
 #[cfg(test)]
 mod tests {
+    use outlast_runtime::Clock;
+
     use super::*;
 
     #[test]
@@ -102,18 +106,16 @@ mod tests {
 
     #[test]
     fn the_directory_is_wiped_by_tests_alone() {
-        let wiped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&wiped);
-        let wipe: Box<dyn Fn() + Send + Sync> =
-            Box::new(move || flag.store(true, Ordering::Relaxed));
+        let directory = Arc::new(Embedded::new(Clock::start()).unwrap());
+        let before = directory.instance();
         let mut admin = Admin { registry: Registry::default(), ready: Vec::new(), wipe: None };
         let path = "/debug/directory/wipe";
         assert_eq!(admin.answer(&Method::POST, path).status(), 405);
-        admin.wipe = Some(wipe);
+        admin.wipe = Some(directory.clone());
         assert_eq!(admin.answer(&Method::GET, path).status(), 404);
         assert_eq!(admin.answer(&Method::POST, "/debug/directory").status(), 405);
-        assert!(!wiped.load(Ordering::Relaxed));
+        assert_eq!(directory.instance(), before);
         assert_eq!(admin.answer(&Method::POST, path).status(), 200);
-        assert!(wiped.load(Ordering::Relaxed));
+        assert_ne!(directory.instance(), before);
     }
 }

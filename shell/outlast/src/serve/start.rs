@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use outlast_engines::Directory;
 use outlast_gateway::{
     Gateway, GatewayConfig, GatewayPeer as OtherGateway, NodePeer, PublicTls, RoomKeyer, room_keyer,
 };
@@ -77,11 +78,11 @@ pub(crate) async fn roles(
     }
     if let Some(gateway) = &settings.gateway {
         let epoch = Epoch(u64::try_from(started_at.as_millis()).unwrap_or(u64::MAX));
-        let config = gateway_config(&shared, gateway, epoch).await?;
-        let wipe_hook = gateway.wipe_hook;
+        let directory = Directory::connect(&settings.directory, &settings.access, Clock::start())
+            .context("directory")?;
+        wipe = directory.embedded.clone().filter(|_| gateway.wipe_hook);
+        let config = gateway_config(&shared, gateway, epoch, directory).await?;
         let gateway = Gateway::bind(config, &mut registry).context("the gateway cannot start")?;
-        let hook = || -> Box<dyn Fn() + Send + Sync> { Box::new(gateway.directory_wipe()) };
-        wipe = wipe_hook.then(hook);
         ready.push(gateway.readiness());
         let stopping = stopping.clone();
         roles.spawn(async move {
@@ -158,6 +159,7 @@ async fn gateway_config(
     shared: &Shared<'_>,
     gateway: &config::Gateway,
     epoch: Epoch,
+    directory: Directory,
 ) -> anyhow::Result<GatewayConfig> {
     let settings = shared.settings;
     let mut nodes = Vec::new();
@@ -203,6 +205,7 @@ async fn gateway_config(
         credentials: shared.credentials.clone(),
         nodes,
         gateways,
+        directory,
         room_keyer: shared.room_keyer,
         tell_per_second: Some(gateway.reconnects_per_second).filter(|pace| *pace > 0),
         pages,
