@@ -2,23 +2,16 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use outlast_engines::{Address, Embedded, Engine};
+use outlast_engines::{Access, Address, AddressError, Directory, Engine};
 use outlast_runtime::Clock;
 
-/// The engine at `address`. Must be called within a tokio runtime.
+/// The engine at `address`, without passwords and certificates. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When `address` is not one, or names an engine that this program does not have.
+/// When `address` is not one.
 pub fn connect(address: &str) -> anyhow::Result<Arc<dyn Engine>> {
-    let parsed: Address = address.parse().map_err(|error: outlast_engines::AddressError| {
-        anyhow::anyhow!("{error}. {}", error.remedy())
-    })?;
-    match parsed {
-        Address::Embedded => {
-            let embedded = Embedded::new(Clock::start()).context("drawing random bytes")?;
-            Ok(Arc::new(embedded))
-        }
-        Address::Shared(_) | Address::Sharded(_) => anyhow::bail!("no engine for {address} yet"),
-    }
+    let address: Address = address
+        .parse()
+        .map_err(|error: AddressError| anyhow::anyhow!("{error}. {}", error.remedy()))?;
+    Ok(Directory::connect(&address, &Access::default(), Clock::start())?.engine)
 }

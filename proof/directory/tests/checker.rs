@@ -188,14 +188,17 @@ fn lost_writes_are_counted_where_they_may_be_lost() {
     assert!(!check(&history(&invented), Consistency::MayLose(2)).anomalies.is_empty());
 }
 
-/// Every order there is, without any cleverness.
+/// Every order there is, without any cleverness; a wipe is a request for the instance.
 fn any_order(rest: &[Line], state: &Table) -> bool {
-    let must = |line: &&Line| !matches!(line.3, Reply::Failed(_)) || line.3 != UNKNOWN;
+    let must = |line: &&Line| line.3 != UNKNOWN;
     let Some(limit) = rest.iter().filter(must).map(|line| line.1).min() else { return true };
     (0..rest.len()).any(|n| {
         let (start, _, request, told) = &rest[n];
         let mut next = state.clone();
         let reply = next.apply(Time::ZERO, request);
+        if *request == Request::Instance {
+            next = Table::new(InstanceId(0));
+        }
         let fits = *told == UNKNOWN || *told == reply;
         let mut others = rest.to_vec();
         others.remove(n);
@@ -220,9 +223,13 @@ proptest! {
     fn the_search_agrees_with_the_plainest_one(
         asked in prop::collection::vec((request(), 0..20_u64, 0..12_u64, 0..10_u8), 1..7),
         swap in any::<(prop::sample::Index, prop::sample::Index, bool)>(),
+        wipe in prop::option::weighted(0.5, (0..20_u64, 0..12_u64)),
     ) {
         let mut table = Table::new(InstanceId(0));
         let mut sorted = asked;
+        if let Some((start, span)) = wipe {
+            sorted.push((Request::Instance, start, span, 9));
+        }
         sorted.sort_by_key(|(_, start, ..)| *start);
         let mut lines: Vec<Line> = Vec::new();
         for (request, start, span, fate) in sorted {
@@ -231,15 +238,26 @@ proptest! {
                 1 => { table.apply(Time::ZERO, &request); UNKNOWN }
                 _ => table.apply(Time::ZERO, &request),
             };
+            if request == Request::Instance {
+                table = Table::new(InstanceId(0));
+            }
             lines.push((start, start + span, request, reply));
         }
         if swap.2 {
             let (a, b) = (swap.0.index(lines.len()), swap.1.index(lines.len()));
+            // Not the wipe's.
+            prop_assume!(![&lines[a].2, &lines[b].2].contains(&&Request::Instance));
             let (left, right) = (lines[a].3.clone(), lines[b].3.clone());
             (lines[a].3, lines[b].3) = (right, left);
         }
         let plain = any_order(&lines, &Table::new(InstanceId(0)));
-        let findings = strict(&lines);
+        let (wipes, asked): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line.2 == Request::Instance);
+        let wipes = wipes.iter().map(|(start, end, ..)| {
+            (Time::from_millis(*start), Time::from_millis(*end))
+        });
+        let history = History { wipes: wipes.collect(), ..history(&asked) };
+        let findings = check(&history, Consistency::Linearizable);
         let is_no_order = |found: &outlast_directory_proof::Anomaly| found.kind == Kind::NoOrder;
         prop_assert_eq!(plain, !findings.anomalies.iter().any(is_no_order), "{:#?}", findings);
         // The clear words are never wrong: where they are said, there is no order either.

@@ -1,13 +1,13 @@
 //! Whether one room's history is linearizable: Wing and Gong's search (1993) with Lowe's memory of configurations (2017).
 //! `stateright`'s tester has no memory and no requests that may take effect after their answer, so this is our own.
 //!
-//! Three things keep it small. A request that fits and changes nothing is put as early as it can be: moving it there never
-//! spoils an order. An unknown one is considered only where it changes something. Lookups may be answered from any earlier
+//! Three things keep it small. A request that fits, changes nothing and would change nothing later either is put as early as it
+//! can be: moving it there never spoils an order. An unknown one is considered only where it changes something. Lookups may be answered from any earlier
 //! state, so theirs begin with time.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use outlast_directory::{Failure, Reply, Request};
+use outlast_directory::{Failure, Placed, Reply, Request};
 use outlast_model::Time;
 
 use super::room::{Room, State, StateId};
@@ -179,15 +179,20 @@ impl Search<'_> {
         let trail = self.trail.len();
         loop {
             let (limit, stuck) = self.limit(&at)?;
+            let only_rises = at.losses_left == 0 && self.is_wiped(&at);
             let mut moves = Vec::new();
             let mut is_further = false;
             for event in self.open(&at, limit) {
                 let Some(to) = self.fits(at.state, event) else { continue };
-                if to != at.state {
-                    moves.push(Move::Event(event, to));
-                } else if self.events[event as usize].end.is_some() {
+                if self.events[event as usize].end.is_none() {
+                    if to != at.state {
+                        moves.push(Move::Event(event, to));
+                    }
+                } else if to == at.state && (only_rises || self.never_changes(event)) {
                     self.mark(&mut at, event);
                     is_further = true;
+                } else {
+                    moves.push(Move::Event(event, to));
                 }
             }
             if is_further {
@@ -235,6 +240,20 @@ impl Search<'_> {
                 fits.then_some(to)
             }
         }
+    }
+
+    /// Whether all wipes are behind: from now on a room's generation only rises, and what changes nothing now would change
+    /// nothing later.
+    fn is_wiped(&self, at: &Configuration) -> bool {
+        let wipes = (at.base..self.count())
+            .filter(|event| matches!(self.events[*event as usize].what, What::Wiped));
+        wipes.into_iter().all(|event| at.done.binary_search(&event).is_ok())
+    }
+
+    /// Whether an event changes no state that it fits.
+    fn never_changes(&self, event: u32) -> bool {
+        let What::Asked(asked) = &self.events[event as usize].what else { return false };
+        !matches!(asked.reply, None | Some(Reply::Done | Reply::Placed(Placed::Won(_))))
     }
 
     fn mark(&self, at: &mut Configuration, event: u32) {
