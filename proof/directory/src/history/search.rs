@@ -184,15 +184,13 @@ impl Search<'_> {
             let mut is_further = false;
             for event in self.open(&at, limit) {
                 let Some(to) = self.fits(at.state, event) else { continue };
-                if self.events[event as usize].end.is_none() {
-                    if to != at.state {
-                        moves.push(Move::Event(event, to));
-                    }
-                } else if to == at.state && (only_rises || self.never_changes(event)) {
+                let changes = to != at.state;
+                let is_unknown = self.events[event as usize].end.is_none();
+                if changes || (!is_unknown && !only_rises && !self.never_changes(event)) {
+                    moves.push(Move::Event(event, to));
+                } else if !is_unknown {
                     self.mark(&mut at, event);
                     is_further = true;
-                } else {
-                    moves.push(Move::Event(event, to));
                 }
             }
             if is_further {
