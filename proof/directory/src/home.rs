@@ -1,0 +1,69 @@
+//! Where the gateways of one region are: threads in its network, with the engine that they share.
+
+use std::{fs::File, os::fd::AsFd as _, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use outlast_engines::Engine;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
+
+use crate::servers::Lab;
+
+/// The gateways of one region.
+pub(crate) struct Home {
+    engine: Arc<dyn Engine>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Home {
+    /// In the network of `region`.
+    pub(crate) fn new(lab: &dyn Lab, region: usize) -> anyhow::Result<Home> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all();
+        if let Some(network) = lab.network(region) {
+            // Sockets belong to the namespace of the thread that makes them.
+            builder.on_thread_start(move || {
+                if let Err(error) = enter(&network) {
+                    panic!("a region's gateways are not in its network: {error:#}");
+                }
+            });
+        }
+        let runtime = builder.build().context("starting a region's threads")?;
+        let engine = {
+            let _inside = runtime.enter();
+            lab.connect(region)?
+        };
+        Ok(Home { engine, runtime: Some(runtime) })
+    }
+
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    /// Runs `what` among the region's gateways.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.runtime.as_ref().expect("it runs until it is dropped").spawn(what)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Waiting for threads would block whoever drops this.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn enter(network: &Path) -> anyhow::Result<()> {
+    let file = File::open(network).with_context(|| format!("opening {}", network.display()))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(())
+}

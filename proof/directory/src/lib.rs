@@ -1,0 +1,20 @@
+//! Proves that every engine of the directory means what `outlast_directory::Table` means: seeded traces with equal answers
+//! (`conform`), and histories of many askers at once, with faults, that the table could have answered (`history`).
+
+mod chance;
+mod conform;
+mod connect;
+mod faults;
+mod history;
+mod home;
+mod load;
+mod run;
+pub mod servers;
+mod words;
+
+pub use chance::Chance;
+pub use conform::*;
+pub use connect::connect;
+pub use faults::{Fault, FaultKind, Happened, inflict};
+pub use history::*;
+pub use run::{LOSSES_MAX, Outcome, Run};

@@ -1,0 +1,162 @@
+//! One etcd, or three that are one cluster, each in a region.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use super::{
+    Lab, READY_DEADLINE,
+    ground::{Ground, Network, REGIONS, clear},
+    process::{Process, output, wait},
+};
+
+/// Members of one etcd cluster.
+#[derive(Debug)]
+pub struct Etcd {
+    members: Vec<Member>,
+    ground: Ground,
+}
+
+#[derive(Debug)]
+struct Member {
+    process: Process,
+    /// `host:port` for clients.
+    client: String,
+    data: PathBuf,
+}
+
+impl Etcd {
+    /// Starts `members` of them, 1 or 3, and waits until they serve.
+    ///
+    /// # Errors
+    /// When etcd is not installed or does not serve.
+    pub fn start(members: usize, network: Network) -> anyhow::Result<Etcd> {
+        let ground = Ground::new(network)?;
+        let mut places = Vec::new();
+        for n in 0..members {
+            let host = ground.host(n % REGIONS);
+            places.push((
+                format!("{host}:{}", Ground::port()?),
+                format!("{host}:{}", Ground::port()?),
+            ));
+        }
+        let all: Vec<_> =
+            places.iter().enumerate().map(|(n, (_, peer))| format!("m{n}=http://{peer}")).collect();
+        let all = all.join(",");
+        let mut etcd = Etcd { members: Vec::new(), ground };
+        for (n, (client, peer)) in places.into_iter().enumerate() {
+            let data = etcd.ground.path().join(format!("m{n}"));
+            let words = format!(
+                "etcd --name m{n} --data-dir {} --listen-client-urls http://{client} \
+                 --advertise-client-urls http://{client} --listen-peer-urls http://{peer} \
+                 --initial-advertise-peer-urls http://{peer} --initial-cluster {all} \
+                 --initial-cluster-state new --heartbeat-interval 100 --election-timeout 1000 \
+                 --pre-vote=true --grpc-keepalive-min-time 200ms --auto-compaction-mode periodic \
+                 --auto-compaction-retention 5m --logger zap --log-level warn",
+                data.display()
+            );
+            let command = words.split_whitespace().map(str::to_owned).collect();
+            let command = etcd.ground.inside(n % REGIONS, command);
+            let log = etcd.ground.path().join(format!("m{n}.log"));
+            etcd.members.push(Member { process: Process::new(command, log), client, data });
+        }
+        etcd.all_start()?;
+        Ok(etcd)
+    }
+
+    fn all_start(&mut self) -> anyhow::Result<()> {
+        for member in &mut self.members {
+            clear(&member.data)?;
+            // etcd warns of a directory that others can read.
+            fs::set_permissions(&member.data, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+            member.process.start()?;
+        }
+        wait(&format!("etcd serves (logs in {})", self.logs().display()), READY_DEADLINE, || {
+            self.is_whole()
+        })
+    }
+
+    /// What member `n` says of itself, if it is healthy.
+    fn status(&self, n: usize) -> Option<String> {
+        let client = &self.members.get(n)?.client;
+        output(&["etcdctl", "--endpoints", client, "--command-timeout=2s", "endpoint", "status"])
+            .ok()
+    }
+}
+
+impl Lab for Etcd {
+    fn address(&self, region: usize) -> String {
+        let mut clients: Vec<_> =
+            self.members.iter().map(|member| member.client.as_str()).collect();
+        let own = region % clients.len();
+        clients.rotate_left(own);
+        format!("etcd://{}", clients.join(","))
+    }
+
+    fn network(&self, region: usize) -> Option<PathBuf> {
+        self.ground.namespace(region)
+    }
+
+    fn servers(&self) -> usize {
+        self.members.len()
+    }
+
+    fn decides(&self) -> Option<usize> {
+        // endpoint, id, version, size, is leader, ...
+        let leads =
+            |n: &usize| self.status(*n).is_some_and(|said| said.split(", ").nth(4) == Some("true"));
+        (0..self.members.len()).find(leads)
+    }
+
+    fn kill(&mut self, server: usize) -> anyhow::Result<()> {
+        self.members.get_mut(server).context("no such member")?.process.kill()
+    }
+
+    fn start(&mut self, server: usize) -> anyhow::Result<()> {
+        self.members.get_mut(server).context("no such member")?.process.start()
+    }
+
+    fn pause(&mut self, server: usize) -> anyhow::Result<()> {
+        self.members.get(server).context("no such member")?.process.pause()
+    }
+
+    fn resume(&mut self, server: usize) -> anyhow::Result<()> {
+        self.members.get(server).context("no such member")?.process.resume()
+    }
+
+    fn cut(&mut self, server: usize) -> anyhow::Result<()> {
+        self.ground.cut(server % REGIONS)
+    }
+
+    fn heal(&mut self, server: usize) -> anyhow::Result<()> {
+        self.ground.heal(server % REGIONS)
+    }
+
+    fn wipe(&mut self) -> anyhow::Result<()> {
+        for member in &mut self.members {
+            member.process.kill()?;
+        }
+        self.all_start()
+    }
+
+    fn is_whole(&self) -> bool {
+        let healthy = |member: &Member| {
+            let client = &member.client;
+            // A linearizable read.
+            let words = ["etcdctl", "--endpoints", client, "--command-timeout=2s", "get", "whole"];
+            output(&words).is_ok()
+        };
+        self.members.iter().all(healthy)
+    }
+
+    fn logs(&self) -> &Path {
+        self.ground.path()
+    }
+
+    fn keep_logs(&mut self) {
+        self.ground.keep();
+    }
+}
