@@ -35,7 +35,7 @@ impl Layout {
         match self {
             Layout::Fixed(count) => {
                 // The upper half times the count, over 2^64: below the count.
-                let share = (room.0 >> 64) * u128::from(*count) >> 64;
+                let share = ((room.0 >> 64) * u128::from(*count)) >> 64;
                 vec![Partition(u16::try_from(share).unwrap_or(0))]
             }
             Layout::Sharded(regions) => {

@@ -30,6 +30,9 @@ pub enum ConnectError {
     /// A certificate or a key is malformed, or they do not belong together.
     #[error("certificates for the directory are not usable: {0}")]
     Certificates(String),
+    /// This version has no engine of that kind.
+    #[error("this version has no directory in {0} yet")]
+    Absent(&'static str),
 }
 
 impl Directory {
@@ -75,8 +78,7 @@ fn engine(shared: &Shared, access: &Access) -> Result<Arc<dyn Engine>, ConnectEr
     match &shared.engine {
         EngineKind::Etcd => Ok(Arc::new(Etcd::connect(shared, access, EtcdSettings::default())?)),
         EngineKind::Redis | EngineKind::Sentinel { .. } | EngineKind::Cluster => {
-            let _ = access;
-            unimplemented!()
+            Err(ConnectError::Absent("Redis"))
         }
     }
 }

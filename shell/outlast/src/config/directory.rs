@@ -1,6 +1,6 @@
 //! The directory's address, and what opens its door.
 
-use outlast_engines::{Access, Address, Identity, Secret};
+use outlast_engines::{Access, Address, AddressError, EngineKind, Identity, Secret, Shared};
 
 use super::rules::Rules;
 
@@ -20,7 +20,7 @@ impl Rules<'_> {
             Ok(address) => address,
             Err(_) if address.is_empty() => Address::Embedded,
             Err(error) => {
-                let error: outlast_engines::AddressError = error;
+                let error: AddressError = error;
                 self.wrong(ADDRESS, error.to_string(), error.remedy());
                 Address::Embedded
             }
@@ -29,6 +29,10 @@ impl Rules<'_> {
             for (region, _) in shards {
                 self.region(self.values.at(ADDRESS), ADDRESS, region.as_str());
             }
+        }
+        if shared(&address).iter().any(|shared| shared.engine != EngineKind::Etcd) {
+            let remedy = "Write \"embedded\", or \"etcd://a,b,c\"";
+            self.wrong(ADDRESS, "this version has no directory in Redis yet", remedy);
         }
         let access = self.access();
         self.needless(&address);
@@ -74,14 +78,8 @@ impl Rules<'_> {
 
     /// What is set and would do nothing: whoever set it believes in something that is not so.
     fn needless(&mut self, address: &Address) {
-        let shared: Vec<_> = match address {
-            Address::Embedded => Vec::new(),
-            Address::Shared(shared) => vec![shared],
-            Address::Sharded(shards) => shards.iter().map(|(_, shared)| shared).collect(),
-        };
-        let sentinels = |shared: &&outlast_engines::Shared| {
-            matches!(shared.engine, outlast_engines::EngineKind::Sentinel { .. })
-        };
+        let shared = shared(address);
+        let sentinels = |shared: &&Shared| matches!(shared.engine, EngineKind::Sentinel { .. });
         let (any, tls) = (!shared.is_empty(), shared.iter().any(|shared| shared.tls));
         let sentinel = shared.iter().any(sentinels);
         let embedded = "the embedded directory lets nobody in";
@@ -98,5 +96,14 @@ impl Rules<'_> {
                 self.wrong(key, why, remedy);
             }
         }
+    }
+}
+
+/// The directories that gateways share, none or more.
+fn shared(address: &Address) -> Vec<&Shared> {
+    match address {
+        Address::Embedded => Vec::new(),
+        Address::Shared(shared) => vec![shared],
+        Address::Sharded(shards) => shards.iter().map(|(_, shared)| shared).collect(),
     }
 }

@@ -298,6 +298,11 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("roles =", "directory = \"\"\nroles =", "line 3: directory: this is empty"),
     (
         "roles =",
+        "directory = \"redis+sentinel://a,b,c/rooms\"\nroles =",
+        "line 3: directory: this version has no directory in Redis yet. Write \"embedded\"",
+    ),
+    (
+        "roles =",
         "directory = \"etcd://a,b:0\"\nroles =",
         "line 3: directory: server 2 of the list is not written as HOST, HOST:PORT or [IPV6]:PORT",
     ),
