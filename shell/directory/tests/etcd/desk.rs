@@ -113,7 +113,10 @@ impl Watcher {
         for event in events {
             match event {
                 Event::Held { room, record } => {
-                    self.held.insert(room, record);
+                    let generation = record.generation;
+                    let before = self.held.insert(room, record);
+                    let is_late = before.is_some_and(|before| before.generation > generation);
+                    assert!(!is_late, "{room} goes back to {generation:?}");
                 }
                 Event::Ended { room, .. } => {
                     self.held.remove(&room);

@@ -61,6 +61,10 @@ async fn a_listing_comes_in_pages_and_stays_right_while_rooms_change() {
     insist(&engine, end(0, 1)).await;
     insist(&engine, end(last, 1)).await;
     insist(&engine, replace(5, 1, &record("b", 2, 99))).await;
+    // One that was not, twice: what is told of it must not go back.
+    let twice = last - 1;
+    insist(&engine, replace(twice, 1, &record("b", 2, 98))).await;
+    insist(&engine, replace(twice, 2, &record("b", 3, 97))).await;
     win(&engine, rooms, &record("c", 1, 7)).await;
     let middle = watcher.clone();
     for mut watcher in [watcher, middle] {
@@ -70,6 +74,7 @@ async fn a_listing_comes_in_pages_and_stays_right_while_rooms_change() {
         assert!(!watcher.held.contains_key(&RoomKey(0)));
         assert!(!watcher.held.contains_key(&RoomKey(last)));
         assert_eq!(watcher.held[&RoomKey(5)], record("b", 2, 99));
+        assert_eq!(watcher.held[&RoomKey(twice)], record("b", 3, 97));
         assert_eq!(watcher.held[&RoomKey(rooms)], record("c", 1, 7));
     }
 }
