@@ -76,6 +76,14 @@ impl Kept {
         true
     }
 
+    /// `node` does not have the room any more: what it said counts on, until somebody who has it says otherwise.
+    pub(crate) fn orphan(&mut self, room: &RoomName, node: &NodeId) {
+        self.disclaim(room, node);
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.rulings.orphan(node);
+        }
+    }
+
     /// Keeps what `room` is set to according to `by`, while it has a home or for [`ENDED_KEPT`] without one. Returns
     /// whether it did: not when a later generation has spoken, nor when there are too many and all have homes.
     pub(crate) fn set(

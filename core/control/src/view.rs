@@ -170,6 +170,22 @@ impl View {
         }
     }
 
+    /// `node` may be another process soon: it is told the settings of its rooms again, until it names them.
+    pub fn doubt(&mut self, node: &NodeId) {
+        let rooms = self.nodes.get(node).into_iter().flat_map(|node| node.hosted.keys());
+        for room in rooms {
+            self.kept.disclaim(room, node);
+        }
+    }
+
+    /// `node` is another process than before: what it said of its rooms counts on, and it may know nothing of that.
+    pub fn orphan(&mut self, node: &NodeId) {
+        let rooms = self.nodes.get(node).into_iter().flat_map(|node| node.hosted.keys());
+        for room in rooms {
+            self.kept.orphan(room, node);
+        }
+    }
+
     /// Keeps of `node`'s rooms only those in `named`: what a fresh room stream has listed. Returns the others.
     pub fn retain(
         &mut self,
@@ -321,6 +337,7 @@ impl View {
     fn end(&mut self, now: Time, node: &NodeId, room: &RoomName) {
         let Some(ended) = self.homes.remove(room, node) else { return };
         self.ended.insert(now, room, ended);
+        self.kept.orphan(room, node);
         let gone = |node| self.nodes.get(node).is_none_or(|node| node.health == Health::Down);
         let older = self.hosts(room).iter();
         let older = older.filter(|home| home.generation < ended && gone(&home.node));

@@ -124,6 +124,7 @@ impl Role {
     /// what is younger belongs to the new one, but for what a stream said that was there before: that is of its process.
     fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time, fenced: bool) {
         self.tell_older(node, heard_before, Why::NodeRestarted);
+        self.view.orphan(node);
         let state = self.nodes.get_mut(node).expect("the caller has it");
         let named = std::mem::take(&mut state.named_since);
         match &state.stream {
@@ -161,6 +162,7 @@ impl Role {
             StreamEvent::Lost => {
                 state.stream = Stream::Lost;
                 state.named_since.clear();
+                self.view.doubt(node);
                 let change = state.watch.link_lost(now);
                 self.turn(now, node, change, out);
             }

@@ -1,6 +1,11 @@
 //! What the server API has last said of somebody's permission in a room. It goes where the room goes.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::{Generation, Identity, NodeId};
 
@@ -63,9 +68,9 @@ pub struct Ruling {
 /// What has been said of one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Said {
-    /// The home that has said so last, and its generation; of several, one of the highest.
+    /// The highest generation under which somebody has said so, and all the homes of that number that have.
     under: Generation,
-    by: NodeId,
+    by: BTreeSet<NodeId>,
     /// `None`: the stay that it was for is over. Kept, since an older home may not have heard of that.
     ruling: Option<Ruling>,
 }
@@ -95,8 +100,8 @@ impl Rulings {
 
     /// The home at `by` says `under` its generation which ruling counts for `identity`, or that none does any more, since the
     /// stay that it was for is over. Returns whether it has changed what counts: an older ruling never replaces a newer one,
-    /// and beyond [`RULINGS_MAX`] none is kept; a stay is ended by the home that had it last alone, or by a later one; and
-    /// nothing that an earlier home still holds brings back what has ended.
+    /// and beyond [`RULINGS_MAX`] none is kept; a stay is ended by the homes that had it last, all of them, or by a later one;
+    /// and nothing that an earlier home still holds brings back what has ended.
     pub fn hear(
         &mut self,
         (under, by): (Generation, &NodeId),
@@ -110,11 +115,14 @@ impl Rulings {
         let counts = match (&said.ruling, &ruling) {
             (Some(before), Some(ruling)) => ruling > before,
             (None, Some(_)) => under >= said.under,
-            (Some(_), None) => under > said.under || under == said.under && *by == said.by,
+            (Some(_), None) if under == said.under => said.by.remove(by) && said.by.is_empty(),
+            (Some(_), None) => under > said.under,
             (None, None) => false,
         };
-        if (counts || ruling == said.ruling) && under >= said.under {
-            (said.under, said.by) = (under, by.clone());
+        if counts && ruling != said.ruling || under > said.under && ruling == said.ruling {
+            (said.under, said.by) = (under.max(said.under), BTreeSet::from([by.clone()]));
+        } else if under == said.under && ruling == said.ruling {
+            said.by.insert(by.clone());
         }
         if counts {
             self.bytes -= said.ruling.as_ref().map_or(0, |before| before.permission.len());
@@ -122,6 +130,13 @@ impl Rulings {
             said.ruling = ruling;
         }
         counts
+    }
+
+    /// `node` has lost the room: what it said still counts, and is no longer its to end, nor that of another process of its.
+    pub fn orphan(&mut self, node: &NodeId) {
+        for said in self.said.values_mut() {
+            said.by.remove(node);
+        }
     }
 
     /// The home at `by` has named every ruling that it holds, `named`: the stays of others that it had last are over.
@@ -152,7 +167,8 @@ impl Rulings {
         }
         self.bytes += identity.as_str().len();
         self.bytes += ruling.as_ref().map_or(0, |ruling| ruling.permission.len());
-        self.said.insert(identity.clone(), Said { under, by: by.clone(), ruling });
+        let by = BTreeSet::from([by.clone()]);
+        self.said.insert(identity.clone(), Said { under, by, ruling });
         true
     }
 }
@@ -226,6 +242,12 @@ mod tests {
         assert!(!rulings.hear(here, &ann, Some(ruling(2, 1))));
         assert!(!rulings.hear(there, &ann, Some(ruling(2, 1))));
         assert!(!rulings.hear(here, &ann, None) && rulings.hear(there, &ann, None));
+        // Nor who is still at the first when the second finds that they are not there.
+        assert!(rulings.hear(here, &ann, Some(ruling(3, 1))));
+        assert!(!rulings.hear(there, &ann, Some(ruling(3, 1))));
+        assert!(!rulings.hear(there, &ann, None) && !rulings.hear(there, &ann, None));
+        assert_eq!(heard(&rulings), Some((3, 1)));
+        assert!(rulings.hear(here, &ann, None));
         // Somebody of whom nothing was heard before.
         let bob = Identity::from("bob");
         assert!(!hear(&mut rulings, 2, &bob, None));
@@ -244,6 +266,13 @@ mod tests {
         rulings.retain((Generation(2), &"node 2".into()), |who| who.as_str() == "here");
         let left: Vec<_> = rulings.iter().map(|(identity, _)| identity.as_str()).collect();
         assert_eq!(left, ["elsewhere", "here"]);
+        // Another process of the same name, under the same number, was told of nobody.
+        rulings.orphan(&"node 2".into());
+        rulings.retain((Generation(2), &"node 2".into()), |_| false);
+        assert_eq!(rulings.iter().count(), 2);
+        hear(&mut rulings, 2, &"here".into(), Some(ruling(1, 1)));
+        rulings.retain((Generation(2), &"node 2".into()), |_| false);
+        assert_eq!(rulings.iter().count(), 1);
     }
 
     #[test]

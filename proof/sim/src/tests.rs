@@ -97,6 +97,10 @@ found! {
     what_a_dead_process_said_last_was_of_its_successor: 96497,
     a_stream_that_broke_during_a_long_pause_was_believed: 99702,
     two_homes_that_a_third_left_behind_stayed_two: 103526,
+    a_second_home_of_the_same_number_ended_a_stay_at_the_first: 176266,
+    a_new_process_of_the_same_number_ended_all_stays: 156699,
+    a_new_process_was_taken_to_know_the_settings: 158430,
+    a_room_was_opened_at_a_new_process_before_it_was_heard: 188856,
 }
 
 #[test]

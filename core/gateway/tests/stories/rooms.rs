@@ -204,6 +204,16 @@ fn settings_go_with_a_room_that_moves_and_not_with_one_that_was_deleted() {
     world.hosts("eu-2", "c", 2);
     let anew = world.join("c");
     assert_eq!(carried(&world, anew), Some(7));
+    // Its stream has broken: it may have begun anew, and somebody may open the room there before it is heard.
+    world.hosts_with("eu-2", "c", 2, Some(settings.clone()));
+    world.stream("eu-2", StreamEvent::Lost);
+    let doubted = world.join("c");
+    assert_eq!(carried(&world, doubted), Some(7));
+    world.stream("eu-2", StreamEvent::Connected);
+    world.hosts_with("eu-2", "c", 2, Some(settings.clone()));
+    world.stream("eu-2", StreamEvent::Frame(RoomFrame::Synced));
+    let back = world.join("c");
+    assert_eq!(carried(&world, back), None);
     world.closes("eu-2", "c", 2);
     world.silence("eu-1");
     world.run(3_000);
