@@ -112,14 +112,12 @@ impl Watch {
     }
 
     /// A beat that a tick has passed through. One that is not `mutual` says that the node does not hear this gateway, and
-    /// that its lease runs out: it is down. Returns whether the beat is of a later start than the ones before: what the node
-    /// hosted then is gone. Beats of an earlier start are late, and not looked at.
-    pub fn beat(&mut self, now: Time, epoch: Epoch, mutual: bool) -> (bool, Option<Change>) {
+    /// that its lease runs out: it is down. Beats of an earlier start than the latest are late, and not looked at.
+    pub fn beat(&mut self, now: Time, epoch: Epoch, mutual: bool) -> Option<Change> {
         if self.epoch.is_some_and(|known| epoch < known) {
-            return (false, None);
+            return None;
         }
-        let restarted = self.epoch.is_some_and(|before| before < epoch);
-        if restarted || self.epoch.is_none() {
+        if self.epoch != Some(epoch) {
             (self.epoch, self.echoing_since, self.proven) = (Some(epoch), now, false);
         }
         self.deaf = !mutual;
@@ -128,10 +126,7 @@ impl Watch {
             let silence = now.since(self.heard_at);
             let probation = self.calm.is_on_probation();
             let cut = self.proven && self.health != Health::Down;
-            return (
-                restarted,
-                cut.then(|| self.turn(now, Health::Down, silence, probation)).flatten(),
-            );
+            return cut.then(|| self.turn(now, Health::Down, silence, probation)).flatten();
         }
         let first = !std::mem::replace(&mut self.proven, true);
         let silence = now.since(self.heard_at);
@@ -151,7 +146,7 @@ impl Watch {
             self.calm.rise(now, first);
         }
         self.calm.wake(now);
-        (restarted, self.turn(now, to, silence, probation))
+        self.turn(now, to, silence, probation)
     }
 
     /// The last beat was mutual, and nobody has acted on the node's fall: there was none.
@@ -249,8 +244,7 @@ mod tests {
 
     fn alive() -> Watch {
         let mut watch = Watch::default();
-        let (restarted, change) = watch.beat(Time::from_millis(1_000), Epoch(1), true);
-        assert!(!restarted);
+        let change = watch.beat(Time::from_millis(1_000), Epoch(1), true);
         assert_eq!(change.unwrap().to, Health::Alive);
         watch
     }
@@ -280,7 +274,7 @@ mod tests {
     fn a_late_beat_makes_a_suspect_alive_at_once() {
         let mut watch = alive();
         watch.wake(Time::from_millis(2_000));
-        let (_, change) = watch.beat(Time::from_millis(2_100), Epoch(1), true);
+        let change = watch.beat(Time::from_millis(2_100), Epoch(1), true);
         assert_eq!(change.unwrap().to, Health::Alive);
     }
 
@@ -293,16 +287,16 @@ mod tests {
             "one that was fine and restarts is trusted"
         );
         assert!(!watch.is_mutual(at(4_200), Epoch(1), Some(at(1_000))));
-        let (_, change) = watch.beat(at(4_200), Epoch(1), false);
+        let change = watch.beat(at(4_200), Epoch(1), false);
         assert_eq!(change.unwrap().to, Health::Down);
         assert!(
             !watch.is_mutual(at(7_400), Epoch(2), None),
             "its lease ended, and nothing else is new"
         );
-        assert_eq!(watch.beat(at(7_400), Epoch(2), false), (true, None));
+        assert_eq!(watch.beat(at(7_400), Epoch(2), false), None);
         assert!(!watch.is_mutual(at(7_800), Epoch(2), None));
         assert!(watch.is_mutual(at(7_800), Epoch(2), Some(at(7_400))));
-        let (_, change) = watch.beat(at(7_800), Epoch(2), true);
+        let change = watch.beat(at(7_800), Epoch(2), true);
         assert_eq!(change.unwrap().to, Health::Alive);
         assert!(watch.is_mutual(at(8_200), Epoch(2), None), "echoes may be late when it is new");
     }
@@ -344,8 +338,8 @@ mod tests {
             assert_eq!(watch.health(), expected);
         }
         down_at(&mut watch);
-        let (restarted, _) = watch.beat(Time::from_millis(40_000), Epoch(2), true);
-        assert!(restarted);
+        watch.beat(Time::from_millis(40_000), Epoch(2), true);
+        assert_eq!(watch.epoch(), Some(Epoch(2)));
         assert_eq!(watch.health(), Health::Alive);
     }
 
@@ -370,10 +364,10 @@ mod tests {
     #[test]
     fn a_beat_that_is_not_mutual_is_the_end_of_the_link() {
         let mut watch = alive();
-        let (restarted, change) = watch.beat(Time::from_millis(1_400), Epoch(1), false);
-        assert_eq!((restarted, change.unwrap().to), (false, Health::Down));
+        let change = watch.beat(Time::from_millis(1_400), Epoch(1), false);
+        assert_eq!(change.unwrap().to, Health::Down);
         for at in (1_800..10_000).step_by(BEAT_MS as usize) {
-            assert_eq!(watch.beat(Time::from_millis(at), Epoch(1), false), (false, None));
+            assert_eq!(watch.beat(Time::from_millis(at), Epoch(1), false), None);
         }
         // It hears us again: three beats as ever. A restart is news even if it does not hear us.
         beats(&mut watch, 20_000, 20_400, 1);
@@ -381,11 +375,10 @@ mod tests {
         beats(&mut watch, 20_800, 20_800, 1);
         assert_eq!(watch.health(), Health::Alive);
         // One that has never been proved is left to its silence.
-        assert_eq!(watch.beat(Time::from_millis(21_000), Epoch(2), false), (true, None));
+        assert_eq!(watch.beat(Time::from_millis(21_000), Epoch(2), false), None);
         assert_eq!(watch.wake_at(), Some(Time::from_millis(21_600)));
-        let (restarted, _) = watch.beat(Time::from_millis(21_200), Epoch(2), true);
-        assert!(!restarted, "once");
-        assert_eq!(watch.beat(Time::from_millis(21_300), Epoch(1), true), (false, None), "late");
+        watch.beat(Time::from_millis(21_200), Epoch(2), true);
+        assert_eq!(watch.beat(Time::from_millis(21_300), Epoch(1), true), None, "late");
         assert_eq!(watch.epoch(), Some(Epoch(2)));
     }
 
@@ -449,11 +442,10 @@ mod tests {
         let mut watch = alive();
         beats(&mut watch, 1_400, 5_000, 1);
         // Back before its silence told.
-        let (restarted, change) = watch.beat(Time::from_millis(5_400), Epoch(2), true);
-        assert_eq!((restarted, change), (true, None));
+        assert_eq!(watch.beat(Time::from_millis(5_400), Epoch(2), true), None);
         assert!(!watch.is_on_probation());
         down_at(&mut watch);
-        let (_, change) = watch.beat(Time::from_millis(20_000), Epoch(3), true);
+        let change = watch.beat(Time::from_millis(20_000), Epoch(3), true);
         let change = change.unwrap();
         assert_eq!((change.to, change.probation), (Health::Alive, true), "twice in ten minutes");
         let change = watch.wake(Time::from_millis(21_000)).unwrap();

@@ -18,29 +18,52 @@ pub(crate) struct NodeState {
     pub(crate) heard_at: Time,
     /// The youngest stamp of this gateway that it has sent back.
     pub(crate) echoed: Time,
+    /// The latest start that a beat or the room stream has told of: whatever an earlier one said is over.
+    start: Option<Epoch>,
     pub(crate) stream: Stream,
-    /// Rooms that it has named since the last beat that this gateway knows to be of the process that named them.
-    named_since: BTreeSet<RoomName>,
     pub(crate) rtt: Option<Duration>,
     pub(crate) breaks: Breaks,
     /// Since when the view has it down, while it has rooms.
     pub(crate) down_since: Option<Time>,
 }
 
-/// A node's room stream.
+/// A node's room stream, `since` when it is open, and of which start of the node it is.
 #[derive(Default)]
 pub(crate) enum Stream {
     #[default]
     Never,
     Lost,
+    /// Has not said of which start it is.
+    Opened {
+        since: Time,
+    },
     Naming {
         since: Time,
+        start: Epoch,
         named: BTreeSet<RoomName>,
         ruled: BTreeSet<(RoomName, Identity)>,
     },
     Synced {
         since: Time,
+        start: Epoch,
     },
+}
+
+impl NodeState {
+    /// Whether the room stream is open and of the node's latest start, as far as is known.
+    pub(crate) fn is_followed(&self) -> bool {
+        match self.stream {
+            Stream::Naming { start, .. } | Stream::Synced { start, .. } => {
+                Some(start) == self.start
+            }
+            Stream::Never | Stream::Lost | Stream::Opened { .. } => false,
+        }
+    }
+
+    /// Whether all its rooms are known.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.is_followed() && matches!(self.stream, Stream::Synced { .. })
+    }
 }
 
 /// What this gateway keeps of another one.
@@ -61,8 +84,7 @@ impl Role {
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(state) = self.nodes.get_mut(node) else { return false };
-        let known = state.watch.epoch();
-        if known.is_some_and(|known| epoch < known) {
+        if state.start.is_some_and(|known| epoch < known) {
             // Late, and of an earlier start.
             return false;
         }
@@ -82,23 +104,17 @@ impl Role {
         state.echoed = state.echoed.max(stamp.unwrap_or_default());
         let reigns = unproven && state.echoed >= self.resumed_at;
         let mutual = state.watch.is_mutual(now, epoch, stamp);
-        let heard_before = state.heard_at;
+        let restarted = self.starts(now, node, epoch);
+        let state = self.nodes.get_mut(node).expect("it was there");
         if mutual {
             state.heard_at = now;
         }
-        let (restarted, mut change) = state.watch.beat(now, epoch, mutual);
+        let mut change = state.watch.beat(now, epoch, mutual);
         if mutual && self.shrink.holds(node) {
             change = state.watch.acquit(now).or(change);
         }
         let due = state.watch.wake_at();
         self.watch_at = Time::first([self.watch_at, due]);
-        if restarted {
-            // A fence raises the epoch by one, a start by the time that has passed.
-            let fenced = known.is_some_and(|known| epoch.0 == known.0 + 1);
-            self.restarted(now, node, heard_before, fenced);
-        } else if !state.named_since.is_empty() {
-            state.named_since.clear();
-        }
         if change.is_some() {
             self.turn(now, node, change, out);
         }
@@ -120,23 +136,20 @@ impl Role {
         restarted || change.is_some() || drains || opens || reigns
     }
 
-    /// The node's process is another one than that last heard at `heard_before`, or it has been `fenced` and has begun anew;
-    /// what is younger belongs to the new one, but for what a stream said that was there before: that is of its process.
-    fn restarted(&mut self, now: Time, node: &NodeId, heard_before: Time, fenced: bool) {
-        self.tell_older(node, heard_before, Why::NodeRestarted);
-        self.view.orphan(node);
-        let state = self.nodes.get_mut(node).expect("the caller has it");
-        let named = std::mem::take(&mut state.named_since);
-        match &state.stream {
-            Stream::Synced { since } if *since > heard_before => {}
-            // What it has not named yet it did not have when it was another process.
-            Stream::Naming { since, named, .. } if *since > heard_before => {
-                let named = named.clone();
-                self.forget_rooms(now, node, &named);
-            }
-            _ if fenced => self.forget_rooms(now, node, &named),
-            _ => self.forget_rooms(now, node, &BTreeSet::new()),
+    /// A beat or the room stream of `node` is of this start. If it is a later one than any before, the node is another
+    /// process, or has been fenced and has begun anew: what it had is gone. Returns whether that was news.
+    fn starts(&mut self, now: Time, node: &NodeId, start: Epoch) -> bool {
+        let Some(state) = self.nodes.get_mut(node) else { return false };
+        let before = state.start;
+        state.start = before.max(Some(start));
+        if before.is_none_or(|before| before >= start) {
+            return false;
         }
+        let heard_at = state.heard_at;
+        self.tell_older(node, heard_at, Why::NodeRestarted);
+        self.view.orphan(node);
+        self.forget_rooms(now, node, &BTreeSet::new());
+        true
     }
 
     fn forget_rooms(&mut self, now: Time, node: &NodeId, named: &BTreeSet<RoomName>) {
@@ -154,47 +167,63 @@ impl Role {
     ) {
         let Some(state) = self.nodes.get_mut(node) else { return };
         match event {
-            StreamEvent::Connected => {
-                let (named, ruled) = Default::default();
-                state.stream = Stream::Naming { since: now, named, ruled };
-                state.named_since.clear();
-            }
+            StreamEvent::Connected => state.stream = Stream::Opened { since: now },
             StreamEvent::Lost => {
                 state.stream = Stream::Lost;
-                state.named_since.clear();
                 self.view.doubt(node);
                 let change = state.watch.link_lost(now);
                 self.turn(now, node, change, out);
             }
-            StreamEvent::Frame(RoomFrame::Hosted { room, generation, settings }) => {
+            StreamEvent::Frame(RoomFrame::Started { epoch: start }) => {
+                if let Stream::Opened { since }
+                | Stream::Naming { since, .. }
+                | Stream::Synced { since, .. } = state.stream
+                {
+                    let (named, ruled) = Default::default();
+                    state.stream = Stream::Naming { since, start, named, ruled };
+                    self.starts(now, node, start);
+                }
+            }
+            // What an earlier start had is gone, whatever of it is still on its way.
+            StreamEvent::Frame(frame) if state.is_followed() => {
+                self.room_frame(now, node, frame, out);
+            }
+            StreamEvent::Frame(_) => {}
+        }
+    }
+
+    /// A frame of the node's latest start.
+    fn room_frame(&mut self, now: Time, node: &NodeId, frame: RoomFrame, out: &mut Vec<Output>) {
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        match frame {
+            RoomFrame::Started { .. } => {}
+            RoomFrame::Hosted { room, generation, settings } => {
                 if let Stream::Naming { named, .. } = &mut state.stream {
                     named.insert(room.clone());
                 }
-                state.named_since.insert(room.clone());
                 let news = self.view.opened(node, &room, generation);
                 let by = Home { node: node.clone(), generation };
                 self.view.set_settings(now, &room, &by, settings.map(Arc::new));
                 self.hosted(now, node, &room, news, out);
             }
-            StreamEvent::Frame(RoomFrame::Closed { room, generation, lost }) => {
+            RoomFrame::Closed { room, generation, lost } => {
                 if let Stream::Naming { named, .. } = &mut state.stream {
                     named.remove(&room);
                 }
-                state.named_since.remove(&room);
                 self.view.closed(now, node, &room, generation, lost);
                 self.claims.note(&room);
             }
-            StreamEvent::Frame(RoomFrame::Ruled { room, generation, identity, ruling }) => {
+            RoomFrame::Ruled { room, generation, identity, ruling } => {
                 if let Stream::Naming { ruled, .. } = &mut state.stream {
                     ruled.insert((room.clone(), identity.clone()));
                 }
                 let home = Home { node: node.clone(), generation };
                 self.view.rule(now, &room, &home, (&identity, ruling));
             }
-            StreamEvent::Frame(RoomFrame::Synced) => {
-                if let Stream::Naming { since, named, ruled } = &mut state.stream {
+            RoomFrame::Synced => {
+                if let Stream::Naming { since, start, named, ruled } = &mut state.stream {
                     let (named, ruled) = (std::mem::take(named), std::mem::take(ruled));
-                    state.stream = Stream::Synced { since: *since };
+                    state.stream = Stream::Synced { since: *since, start: *start };
                     for room in &named {
                         let said = |who: &Identity| ruled.contains(&(room.clone(), who.clone()));
                         self.view.retain_rulings(node, room, said);
@@ -231,7 +260,7 @@ impl Role {
         if view.health == Health::Down {
             return state.down_since.is_none_or(|since| now.since(since) >= DOWN_KEPT);
         }
-        state.watch.health() != Health::Down && matches!(state.stream, Stream::Synced { .. })
+        state.watch.health() != Health::Down && state.is_synced()
     }
 
     /// The watch of `node` has changed its mind. That it is down is believed later, by [`Role::believe`].

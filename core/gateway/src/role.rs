@@ -16,7 +16,7 @@ use crate::{
     asks::Asks,
     claims::Claims,
     door::count_nodes,
-    nodes::{NodeState, PeerState, Stream},
+    nodes::{NodeState, PeerState},
     sessions::Seats,
     split::Feuds,
     split::{LONG_PAUSE, PROVEN_AFTER},
@@ -280,7 +280,7 @@ impl Role {
         }
         let mut alive =
             self.nodes.values().filter(|state| state.watch.health() != Health::Down).peekable();
-        alive.peek().is_some() && alive.all(|state| matches!(state.stream, Stream::Synced { .. }))
+        alive.peek().is_some() && alive.all(NodeState::is_synced)
     }
 
     /// Nodes and rooms as known.

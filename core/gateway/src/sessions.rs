@@ -110,8 +110,7 @@ impl Role {
     fn why_broken(&self, session: &Session) -> Why {
         let fine = self.nodes.get(&session.node).is_some_and(|state| {
             // Alive: beats are fresh, and nothing speaks against the node.
-            state.watch.health() == Health::Alive
-                && matches!(state.stream, Stream::Naming { .. } | Stream::Synced { .. })
+            state.watch.health() == Health::Alive && state.is_followed()
         });
         if fine { Why::LinkReset } else { Why::LinkLost }
     }

@@ -111,8 +111,13 @@ impl Role {
         if losers.is_empty() {
             return;
         }
-        // A home that is gone takes nobody in; the room is about to get another, or it comes back.
+        // A home that is gone takes nobody in; the room is about to get another, or it comes back. Two that live do not wait
+        // for that, though nobody here was at the one that is gone.
         if !self.reigns(winner) {
+            let living = losers.iter().filter(|home| self.lives(&home.node));
+            if living.count() > 1 && !self.lives(winner) {
+                self.moving.insert(room.clone());
+            }
             self.split.insert(room.clone());
             return;
         }
@@ -241,8 +246,9 @@ impl Role {
     /// run for a moment only.
     fn is_unproven(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
         match self.nodes.get(node).map(|state| &state.stream) {
+            Some(Stream::Opened { .. }) => true,
             Some(Stream::Naming { named, .. }) => !named.contains(room),
-            Some(Stream::Synced { since }) => now < self.proven_at && *since < self.resumed_at,
+            Some(Stream::Synced { since, .. }) => now < self.proven_at && *since < self.resumed_at,
             Some(Stream::Never | Stream::Lost) | None => now < self.proven_at,
         }
     }

@@ -130,7 +130,7 @@ pub enum Input {
         /// Under which generation it was held.
         generation: Generation,
     },
-    /// A gateway's room stream begins: every room is named to it, then `Synced`, then what changes.
+    /// A gateway's room stream begins: it is told the node's start, every room is named to it, then `Synced`, then what changes.
     Follow {
         /// The caller's number for it.
         follower: u64,

@@ -299,7 +299,8 @@ impl Tenure {
             return;
         }
         self.followers.insert(follower);
-        let frames = self.rooms.frames().chain([RoomFrame::Synced]);
+        let started = RoomFrame::Started { epoch: self.epoch };
+        let frames = [started].into_iter().chain(self.rooms.frames()).chain([RoomFrame::Synced]);
         out.extend(frames.map(|frame| Output::Frame { follower, frame }));
     }
 
@@ -328,6 +329,8 @@ impl Tenure {
             let frame = RoomFrame::Closed { room, generation, lost: true };
             tell(followers, &frame, out);
         });
+        self.tell(&RoomFrame::Started { epoch: self.epoch }, out);
+        self.tell(&RoomFrame::Synced, out);
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {

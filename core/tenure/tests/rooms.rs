@@ -90,6 +90,9 @@ impl Heard {
                     None => prop_assert!(rulings.remove(&identity).is_some(), "no news"),
                 }
             }
+            RoomFrame::Started { .. } => {
+                prop_assert!(self.rooms.is_empty(), "what was before is over, or not known");
+            }
             RoomFrame::Synced => {}
         }
         Ok(())

@@ -10,7 +10,7 @@ use outlast_tenure::{
 };
 use outlast_wire::{Echo, RoomFrame};
 
-use crate::world::{World, ended, fence, hosted, lost};
+use crate::world::{World, ended, fence, hosted, lost, started};
 
 mod world;
 
@@ -39,7 +39,9 @@ fn a_young_node_is_not_fenced_for_silence_before_it_serves() {
     assert_eq!(world.said(), []);
     world.run(1);
     assert!(!world.tenure.may_serve(world.now));
-    assert_eq!(world.said(), [Output::FenceAll { epoch: Epoch(6) }, lost(1, "a", 1)]);
+    let fenced = Output::FenceAll { epoch: Epoch(6) };
+    let synced = Output::Frame { follower: 1, frame: RoomFrame::Synced };
+    assert_eq!(world.said(), [fenced, lost(1, "a", 1), started(1, 6), synced]);
     assert_eq!((world.held("a"), world.tenure.epoch()), (None, Epoch(6)));
 }
 
@@ -292,9 +294,9 @@ fn a_follower_hears_what_is_there_and_then_what_changes() {
     let synced = |follower| Output::Frame { follower, frame: RoomFrame::Synced };
     world.said();
     world.handle(Input::Follow { follower: 1 });
-    assert_eq!(world.said(), [hosted(1, "a", 4), hosted(1, "b", 1), synced(1)]);
+    assert_eq!(world.said(), [started(1, 5), hosted(1, "a", 4), hosted(1, "b", 1), synced(1)]);
     world.handle(Input::Follow { follower: 2 });
-    assert_eq!(world.said(), [hosted(2, "a", 4), hosted(2, "b", 1), synced(2)]);
+    assert_eq!(world.said(), [started(2, 5), hosted(2, "a", 4), hosted(2, "b", 1), synced(2)]);
     world.handle(Input::Unfollow { follower: 1 });
     world.closed("b", 1);
     assert_eq!(world.said(), [ended(2, "b", 1)]);

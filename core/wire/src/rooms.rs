@@ -2,8 +2,8 @@
 //! It runs over mutual TLS, so frames carry no proof.
 
 use outlast_model::{
-    Generation, Identity, METADATA_BYTES_MAX, NAME_CHARS_MAX, NodeId, RoomName, RoomSettings,
-    Ruling,
+    Epoch, Generation, Identity, METADATA_BYTES_MAX, NAME_CHARS_MAX, NodeId, RoomName,
+    RoomSettings, Ruling,
 };
 
 use crate::{
@@ -26,6 +26,12 @@ pub const STEER_BYTES_MAX: usize = HEAD_BYTES_MAX + 1 + PROCESS_ID_BYTES_MAX + G
 /// One frame of the room stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomFrame {
+    /// What follows is said by this start of the node: what an earlier one has said it may not know. The first frame of each
+    /// stream; again, with a new [`RoomFrame::Synced`], when the node has given everything up and goes on as another start.
+    Started {
+        /// As in its beats.
+        epoch: Epoch,
+    },
     /// The node hosts `room` under `generation`.
     Hosted {
         /// Which room.
@@ -55,7 +61,7 @@ pub enum RoomFrame {
         /// The ruling that counts; `None` when the stay that it was for is over.
         ruling: Option<Ruling>,
     },
-    /// Every room open when the stream began has been named, with its rulings; changes follow.
+    /// Every room open when the stream, or the node's new start, began has been named, with its rulings; changes follow.
     Synced,
 }
 
@@ -77,12 +83,18 @@ const CLOSED: u8 = 2;
 const SYNCED: u8 = 3;
 const STEER: u8 = 4;
 const RULED: u8 = 5;
+const STARTED: u8 = 6;
 
 impl RoomFrame {
     /// The frame's bytes. A name over `NAME_CHARS_MAX` characters, metadata over `METADATA_BYTES_MAX` bytes, or a permission
     /// over `RULING_BYTES_MAX` bytes makes a frame that nobody decodes.
     pub fn encode(&self) -> Vec<u8> {
         match self {
+            RoomFrame::Started { epoch } => {
+                let mut out = vec![VERSION, STARTED];
+                out.extend_from_slice(&epoch.0.to_be_bytes());
+                out
+            }
             RoomFrame::Hosted { room, generation, settings } => {
                 let mut out = head(HOSTED, room, *generation);
                 put_settings(settings.as_ref(), &mut out);
@@ -111,6 +123,7 @@ impl RoomFrame {
     pub fn decode(bytes: &[u8]) -> Result<RoomFrame, DecodeError> {
         let (mut reader, kind) = open(bytes, ROOM_FRAME_BYTES_MAX)?;
         Ok(match kind {
+            STARTED => RoomFrame::Started { epoch: Epoch(reader.u64()?) },
             HOSTED => {
                 let (room, generation) = place(&mut reader)?;
                 RoomFrame::Hosted { room, generation, settings: take_settings(&mut reader)? }
@@ -263,7 +276,8 @@ mod tests {
             let (room, identity) = (room.into(), identity.into());
             RoomFrame::Ruled { room, generation: Generation(generation), identity, ruling }
         });
-        prop_oneof![hosted, closed, ruled, Just(RoomFrame::Synced)]
+        let started = any::<u64>().prop_map(|epoch| RoomFrame::Started { epoch: Epoch(epoch) });
+        prop_oneof![started, hosted, closed, ruled, Just(RoomFrame::Synced)]
     }
 
     proptest! {
@@ -306,7 +320,7 @@ mod tests {
                     prop_assert!(!lost, "a node of an earlier version does not say");
                     prop_assert_eq!(&bytes[..bytes.len() - 1], &whole[..whole.len() - 1]);
                 }
-                Ok(RoomFrame::Ruled { .. } | RoomFrame::Synced) => {
+                Ok(RoomFrame::Started { .. } | RoomFrame::Ruled { .. } | RoomFrame::Synced) => {
                     prop_assert!(false, "longer than that");
                 }
                 Err(error) => prop_assert_eq!(error, DecodeError::Short),
@@ -316,7 +330,7 @@ mod tests {
         #[test]
         fn what_garbage_decodes_to_is_a_frame(mut bytes in prop::collection::vec(any::<u8>(), 0..96), tidy: bool) {
             if tidy && bytes.len() > 12 {
-                (bytes[0], bytes[1]) = (VERSION, 1 + bytes[1] % 5);
+                (bytes[0], bytes[1]) = (VERSION, 1 + bytes[1] % 6);
                 (bytes[10], bytes[11]) = (0, bytes[11] % 20);
             }
             if let Ok(frame) = RoomFrame::decode(&bytes) {

@@ -45,6 +45,8 @@ pub(crate) struct Gateway {
     pub(crate) ended: Vec<Generation>,
     /// Rooms whose settings it was told.
     pub(crate) told_settings: Vec<bool>,
+    /// The node, if any, that has named each room last without settings.
+    pub(crate) bare_at: Vec<Option<usize>>,
     /// The newest ruling of each client that it was told.
     pub(crate) told_rulings: Vec<RulingVersion>,
     /// Every placement that it has asked for.
@@ -98,6 +100,7 @@ impl World {
             epoch,
             streams,
             told_settings,
+            bare_at: vec![None; self.room_names.len()],
             told_rulings: vec![RulingVersion::default(); self.clients.len()],
             claimed: BTreeSet::new(),
             turned_away: Vec::new(),

@@ -326,7 +326,8 @@ impl World {
         }
     }
 
-    /// A gateway sends somebody to a new home, with the room's settings if it was told them.
+    /// A gateway sends somebody to a new home, with the room's settings if it was told them; to a home that it knows, if that
+    /// has named the room without.
     pub(crate) fn check_settings(
         &mut self,
         gateway: usize,
@@ -335,9 +336,12 @@ impl World {
         settings: Option<&RoomSettings>,
     ) {
         let Some(made) = &self.observer.rooms[room].settings else { return };
-        let told = self.gateways[gateway].told_settings[room];
-        let home = &self.nodes[self.node_number(&placement.node)].shard;
-        let knows = placement.home && home.room(room).is_none_or(|open| open.settings.is_some());
+        let (node, gateway_) = (self.node_number(&placement.node), &self.gateways[gateway]);
+        let told = gateway_.told_settings[room];
+        let there = self.nodes[node].shard.room(room);
+        let knows = placement.home
+            && (gateway_.bare_at[room] != Some(node)
+                || there.is_none_or(|open| open.settings.is_some()));
         if told && !knows && settings != Some(made) {
             self.violated("settings", |world| {
                 let (gateway, node) = (&world.gateway_ids[gateway], &placement.node);

@@ -308,7 +308,10 @@ impl World {
         let Purpose::Proxy { gateway, visit, .. } = self.conns.get(conn).purpose else { return };
         let gateway = gateway as usize;
         let visit = self.gateways[gateway].visits.get(visit as usize);
-        let told = visit.and_then(|visit| visit.order.as_ref()).map(|order| order.told);
+        // An attempt that the gateway has given up since, for a better one: nobody comes in by it, and what was known when it
+        // was made is forgotten.
+        let Some(visit) = visit.filter(|visit| visit.proxy == Some(conn)) else { return };
+        let told = visit.order.as_ref().map(|order| order.told);
         let Some((client, token)) = self.session(node, number) else { return };
         self.look_at_token(node, client, token);
         let Some(last) = self.operators.clients[client].acknowledged else { return };

@@ -137,9 +137,13 @@ impl World {
                     let gateway = &world.gateway_ids[gateway];
                     format!("{gateway} hears of {id} that {}", told(&frame))
                 });
-                if let RoomFrame::Hosted { room, settings: Some(settings), .. } = &*frame {
+                if let RoomFrame::Hosted { room, settings, .. } = &*frame {
                     let room = self.room_number(room);
-                    self.gateways[gateway].told_settings[room] = settings.by_api;
+                    let gateway = &mut self.gateways[gateway];
+                    gateway.bare_at[room] = settings.is_none().then_some(node);
+                    if let Some(settings) = settings {
+                        gateway.told_settings[room] = settings.by_api;
+                    }
                 }
                 if let RoomFrame::Closed { room, lost: false, .. } = &*frame {
                     // As far as this gateway can know the room is over, and its settings with it.
@@ -181,6 +185,7 @@ impl World {
 /// A frame in words.
 fn told(frame: &RoomFrame) -> String {
     match frame {
+        RoomFrame::Started { .. } => "it has started".to_owned(),
         RoomFrame::Hosted { room, generation, settings } => {
             let settings = if settings.is_some() { ", with settings" } else { "" };
             format!("it has {room} of {}{settings}", generation.0)

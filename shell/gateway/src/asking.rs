@@ -160,6 +160,7 @@ mod tests {
             let (node, epoch) = (name.as_str().into(), Epoch(1));
             role.input(Input::Beat { node, epoch, sequence: 1, beat });
             role.input(stream(StreamEvent::Connected));
+            role.input(stream(StreamEvent::Frame(RoomFrame::Started { epoch })));
             role.input(stream(StreamEvent::Frame(RoomFrame::Synced)));
         }
         (role, names)

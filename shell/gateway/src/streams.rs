@@ -131,7 +131,7 @@ async fn listen(
 ) -> End {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut silent = Duration::ZERO;
+    let (mut silent, mut started) = (Duration::ZERO, false);
     loop {
         let outgoing = tokio::select! {
             biased;
@@ -146,7 +146,7 @@ async fn listen(
             Some(steer) = steering.queue.recv() => Message::Binary(steer.encode().into()),
             message = socket.next() => {
                 silent = Duration::ZERO;
-                match hear(node, message, role) {
+                match hear(node, message, role, &mut started) {
                     Some(end) => return end,
                     None => continue,
                 }
@@ -159,7 +159,12 @@ async fn listen(
     }
 }
 
-fn hear(node: &NodeId, message: Option<Result<Message, Error>>, role: &RoleLoop) -> Option<End> {
+fn hear(
+    node: &NodeId,
+    message: Option<Result<Message, Error>>,
+    role: &RoleLoop,
+    started: &mut bool,
+) -> Option<End> {
     let bytes = match message {
         Some(Ok(Message::Binary(bytes))) => bytes,
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {
@@ -169,6 +174,12 @@ fn hear(node: &NodeId, message: Option<Result<Message, Error>>, role: &RoleLoop)
     };
     match RoomFrame::decode(&bytes) {
         Ok(frame) => {
+            *started |= matches!(frame, RoomFrame::Started { .. });
+            if !*started {
+                tracing::warn!(%node, "room stream does not say of which start of the node it is: \
+                    it is of another version, update it");
+                return Some(End::Stale);
+            }
             let event = StreamEvent::Frame(frame);
             role.input(Input::Stream { node: node.clone(), event });
         }

@@ -25,6 +25,10 @@ fn open(role: &RoleLoop, room: &str, generation: u64) {
     role.opened(room.into(), Generation(generation), None);
 }
 
+fn started() -> RoomFrame {
+    RoomFrame::Started { epoch: Epoch(5) }
+}
+
 fn hosted(room: &str, generation: u64) -> RoomFrame {
     RoomFrame::Hosted { room: room.into(), generation: Generation(generation), settings: None }
 }
@@ -48,11 +52,11 @@ fn a_follower_gets_what_is_there_and_then_every_change_in_order() {
     open(&role, "a", 1);
     open(&role, "b", 1);
     let mut first = role.follow().unwrap();
-    assert_eq!(first.snapshot, [hosted("a", 1), hosted("b", 1), RoomFrame::Synced]);
+    assert_eq!(first.snapshot, [started(), hosted("a", 1), hosted("b", 1), RoomFrame::Synced]);
     open(&role, "a", 2);
     role.closed("b".into(), Generation(1));
     let mut second = role.follow().unwrap();
-    assert_eq!(second.snapshot, [hosted("a", 2), RoomFrame::Synced]);
+    assert_eq!(second.snapshot, [started(), hosted("a", 2), RoomFrame::Synced]);
     role.steer(Steer { room: "a".into(), generation: Generation(3), node: "other".into() });
     assert_eq!(changes(&mut first), [hosted("a", 2), closed("b", 1), lost("a", 2)]);
     assert_eq!(changes(&mut second), [lost("a", 2)]);

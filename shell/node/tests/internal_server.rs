@@ -224,10 +224,13 @@ async fn leave(socket: &mut WebSocket) -> proto::leave_request::Action {
     }
 }
 
+/// The next one that says something of rooms.
 async fn frame(rooms: &mut WebSocket) -> RoomFrame {
     loop {
-        if let Message::Binary(bytes) = message(rooms).await {
-            return RoomFrame::decode(&bytes).unwrap();
+        let Message::Binary(bytes) = message(rooms).await else { continue };
+        match RoomFrame::decode(&bytes).unwrap() {
+            RoomFrame::Started { .. } => {}
+            frame => return frame,
         }
     }
 }

@@ -320,7 +320,7 @@ fn what_ends_is_ended_in_the_directory_and_nothing_newer_is() {
     world.withdraw(ask);
     world.run(20_000);
     assert!(world.held("c").is_some());
-    world.stream(&node, StreamEvent::Connected);
+    world.connects(&node, 1);
     world.stream(&node, StreamEvent::Frame(RoomFrame::Synced));
     let ask = world.join("d");
     world.run(20);
@@ -528,7 +528,7 @@ fn what_others_made_of_a_node_s_rooms_while_it_was_down_is_put_right_when_it_is_
     world.run(5_000);
     assert_eq!(world.held("a"), Some(("us-1", generation + 1)));
     // The node names its rooms on a new stream before its first beat is heard.
-    world.stream(&node, StreamEvent::Connected);
+    world.connects(&node, 1);
     world.hosts(&node, "a", generation);
     world.stream(&node, StreamEvent::Frame(RoomFrame::Synced));
     world.run(100);

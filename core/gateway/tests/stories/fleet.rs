@@ -55,6 +55,7 @@ fn a_region_is_down_only_when_most_of_the_others_do_not_hear_it_either() {
     world.run(2_000);
     assert!(!world.role.view().node(&"us-1".into()).unwrap().probation);
     assert_eq!(verdicts(&mut world), [("us".into(), RegionHealth::Up)]);
+    world.connects("us-1", 2);
     world.hosts("us-1", "of us", 1);
     assert_eq!(world.place("of us"), Some(("us-1".into(), 1, true)));
     let gets_new = |world: &mut World| {
@@ -304,6 +305,7 @@ fn homes_in_a_region_that_comes_and_goes_are_left_alone_until_it_is_calm() {
         world.start("us-1", 2);
     }
     world.run(1_000);
+    world.connects("us-1", 2);
     world.hosts("eu-1", "a", 1);
     world.hosts("us-1", "a", 2);
     world.run(20_000);

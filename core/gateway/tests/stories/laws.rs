@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         2 => (node(), 0..6_u8, 1..8_u64)
             .prop_map(|(node, room, generation)| Step::Closes(node, room, generation)),
-        2 => (node(), 0..3_u8).prop_map(|(node, event)| Step::Stream(node, event)),
+        2 => (node(), 0..6_u8).prop_map(|(node, event)| Step::Stream(node, event)),
         1 => node().prop_map(Step::ConnectionRefused),
     ];
     let rest = prop_oneof![
@@ -190,7 +190,10 @@ fn node(world: &mut World, step: Step) {
             let event = match event {
                 0 => StreamEvent::Connected,
                 1 => StreamEvent::Lost,
-                _ => StreamEvent::Frame(RoomFrame::Synced),
+                2 => StreamEvent::Frame(RoomFrame::Synced),
+                start => {
+                    StreamEvent::Frame(RoomFrame::Started { epoch: Epoch(u64::from(start) - 2) })
+                }
             };
             world.stream(NODES[node], event);
         }

@@ -199,7 +199,7 @@ fn what_the_new_process_took_before_its_first_beat_stays() {
     world.silence("eu-1");
     world.run(100);
     world.stream("eu-1", StreamEvent::Lost);
-    world.stream("eu-1", StreamEvent::Connected);
+    world.connects("eu-1", 2);
     world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
     world.hosts("eu-1", "a", 1);
     world.open(1, "a", "eu-1", 1);
@@ -220,6 +220,8 @@ fn what_a_node_took_after_losing_its_lease_stays_though_its_stream_never_broke()
     world.silence("eu-1");
     world.run(300);
     // It gives up what it had, begins anew, and somebody is let in; its beats come later than its frames.
+    world.starts("eu-1", 2);
+    world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
     world.hosts("eu-1", "new", 1);
     world.open(2, "new", "eu-1", 1);
     world.start("eu-1", 2);
@@ -345,7 +347,7 @@ fn after_a_start_the_view_settles_when_the_living_have_named_their_rooms() {
     assert!(!world.role.settled(start));
     assert!(world.role.settled(start + Duration::from_secs(2)));
     let (asked, other) = (world.join("r"), world.ask("s", Goal::Resume));
-    world.stream("eu-1", StreamEvent::Connected);
+    world.connects("eu-1", 1);
     world.hosts("eu-1", "r", 3);
     world.run(10);
     assert_eq!(world.health("eu-1"), Health::Alive);

@@ -116,7 +116,7 @@ fn who_names_an_old_room_after_a_heal_is_steered_each_time() {
     world.hosts("eu-1", "a", 2);
     world.steered();
     for _ in 0..2 {
-        world.stream("us-1", StreamEvent::Connected);
+        world.connects("us-1", 1);
         world.hosts("us-1", "a", 1);
         assert_eq!(
             world.steered(),
@@ -131,7 +131,7 @@ fn who_names_an_old_room_after_a_heal_is_steered_each_time() {
         world.stream("us-1", StreamEvent::Lost);
         world.run(3_000);
     }
-    world.stream("us-1", StreamEvent::Connected);
+    world.connects("us-1", 1);
     world.stream("us-1", StreamEvent::Frame(RoomFrame::Synced));
     assert_eq!(world.role.view().hosts(&"a".into()).len(), 1);
     assert_eq!(world.place("a"), Some(("eu-1".into(), 2, true)));
@@ -209,7 +209,7 @@ fn settings_go_with_a_room_that_moves_and_not_with_one_that_was_deleted() {
     world.stream("eu-2", StreamEvent::Lost);
     let doubted = world.join("c");
     assert_eq!(carried(&world, doubted), Some(7));
-    world.stream("eu-2", StreamEvent::Connected);
+    world.connects("eu-2", 1);
     world.hosts_with("eu-2", "c", 2, Some(settings.clone()));
     world.stream("eu-2", StreamEvent::Frame(RoomFrame::Synced));
     let back = world.join("c");

@@ -97,7 +97,7 @@ fn a_stream_that_begins_anew_names_what_is_left() {
     // Its next home, which has not seen ann.
     world.hosts("eu-1", "c", 2);
     world.stream("eu-1", StreamEvent::Lost);
-    world.stream("eu-1", StreamEvent::Connected);
+    world.connects("eu-1", 1);
     for (room, generation) in [("a", 1), ("b", 1), ("c", 2)] {
         world.hosts("eu-1", room, generation);
     }

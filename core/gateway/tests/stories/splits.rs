@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use outlast_control::Health;
-use outlast_gateway_core::StreamEvent;
-use outlast_wire::RoomFrame;
+use outlast_gateway_core::{Input, Located, StreamEvent};
+use outlast_model::Epoch;
+use outlast_wire::{Beat, RoomFrame};
 
 use crate::{
     fleet::REGIONS,
@@ -134,7 +135,7 @@ fn nobody_makes_way_for_what_a_node_had_before_it_began_anew() {
     world.run(5_000);
     world.hosts("eu-2", "a", 1);
     // The new process is heard before it has said what it has.
-    world.stream("eu-1", StreamEvent::Connected);
+    world.connects("eu-1", 1);
     world.start("eu-1", 2);
     world.run(2_000);
     assert_eq!(world.health("eu-1"), Health::Alive);
@@ -145,20 +146,65 @@ fn nobody_makes_way_for_what_a_node_had_before_it_began_anew() {
 }
 
 #[test]
-fn what_a_node_named_last_goes_with_its_process_and_stays_when_it_was_fenced() {
-    for (epoch, kept) in [(1_000, false), (2, true)] {
+fn what_a_node_named_last_goes_with_its_process_whether_a_beat_or_the_stream_tells_of_the_next() {
+    for (streamed, kept) in [(false, false), (true, false), (true, true)] {
         let mut world = World::new(&Setup::default());
         world.run(1_000);
-        // Its machine loses power at once, and the stream is not closed; or it goes on under another epoch.
+        // Its machine loses power at once, and the stream is not closed; or it is fenced, and says so on it.
         world.silence("eu-1");
         world.hosts("eu-1", "a", 3);
-        world.start("eu-1", epoch);
+        if streamed {
+            world.starts("eu-1", 2);
+        }
+        if kept {
+            world.hosts("eu-1", "a", 3);
+        }
+        world.start("eu-1", 2);
         world.run(2_000);
         assert_eq!(world.health("eu-1"), Health::Alive);
         world.hosts("eu-2", "a", 1);
         let steered = if kept { vec![steer("eu-2", "eu-1", 3)] } else { Vec::new() };
         assert_eq!(world.steered(), steered);
     }
+}
+
+#[test]
+fn of_two_homes_found_when_the_third_is_dead_one_becomes_the_home_though_nobody_was_there() {
+    let mut world = World::new(&Setup { directory: Some(true), ..Setup::default() });
+    world.hosts("eu-1", "a", 5);
+    world.silence("eu-1");
+    world.run(4_000);
+    world.hosts("eu-2", "a", 3);
+    world.run(1_000);
+    assert_eq!(world.steered(), [], "one is no split");
+    world.hosts("us-1", "a", 2);
+    world.run(1_000);
+    assert_eq!(world.steered(), [steer("eu-2", "eu-2", 6)]);
+    world.hosts("eu-2", "a", 6);
+    world.run(1_000);
+    assert_eq!(world.steered(), [steer("us-1", "eu-2", 6)]);
+}
+
+#[test]
+fn what_is_still_on_its_way_of_an_earlier_start_is_not_believed() {
+    let mut world = World::new(&Setup::default());
+    world.run(1_000);
+    world.start("eu-1", 2);
+    world.run(1_000);
+    world.hosts("eu-1", "a", 3);
+    assert_eq!(world.role.locate(&"a".into()), Located::Unknown);
+    // Nor what it said on a stream that opens late.
+    world.connects("eu-1", 1);
+    world.hosts("eu-1", "a", 3);
+    world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+    assert_eq!(world.role.locate(&"a".into()), Located::Unknown);
+    world.connects("eu-1", 2);
+    world.hosts("eu-1", "a", 1);
+    assert_eq!(world.place("a"), Some(("eu-1".into(), 1, true)));
+    // A beat that was late says nothing either.
+    let late = Beat { ticked: true, draining: true, ..Beat::default() };
+    world.handle(Input::Beat { node: "eu-1".into(), epoch: Epoch(1), sequence: 99, beat: late });
+    assert!(!world.role.view().node(&"eu-1".into()).unwrap().draining);
 }
 
 #[test]
@@ -173,7 +219,7 @@ fn after_a_long_pause_nobody_makes_way_for_what_a_broken_stream_had_said() {
         assert_eq!(world.steered(), [], "eu-1 may have lost it long ago");
         if broken {
             world.stream("eu-1", StreamEvent::Lost);
-            world.stream("eu-1", StreamEvent::Connected);
+            world.connects("eu-1", 1);
             world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
         }
         world.run(3_000);

@@ -109,7 +109,7 @@ impl World {
         let mut world = World::unheard(setup, now);
         world.run(1_000);
         for node in setup.nodes {
-            world.stream(node, StreamEvent::Connected);
+            world.connects(node, 1);
             world.stream(node, StreamEvent::Frame(RoomFrame::Synced));
         }
         assert!(world.role.settled(world.now));
@@ -390,6 +390,18 @@ impl World {
 
     pub(crate) fn stream(&mut self, node: &str, event: StreamEvent) {
         self.handle(Input::Stream { node: node.into(), event });
+    }
+
+    /// The room stream of `node` begins anew, by its `start`.
+    pub(crate) fn connects(&mut self, node: &str, start: u64) {
+        self.stream(node, StreamEvent::Connected);
+        self.starts(node, start);
+    }
+
+    /// The room stream of `node` goes on as that of its `start`.
+    pub(crate) fn starts(&mut self, node: &str, start: u64) {
+        let frame = RoomFrame::Started { epoch: Epoch(start) };
+        self.stream(node, StreamEvent::Frame(frame));
     }
 
     pub(crate) fn hosts(&mut self, node: &str, room: &str, generation: u64) {

@@ -187,6 +187,10 @@ impl World {
     }
 }
 
+pub(crate) fn started(follower: u64, epoch: u64) -> Output {
+    Output::Frame { follower, frame: RoomFrame::Started { epoch: Epoch(epoch) } }
+}
+
 /// `room` is hosted, as `follower` hears it.
 pub(crate) fn hosted(follower: u64, room: &str, generation: u64) -> Output {
     let (room, generation) = (room.into(), Generation(generation));

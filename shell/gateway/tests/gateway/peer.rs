@@ -330,6 +330,7 @@ async fn name_rooms(state: &State, mut socket: WebSocket) {
         let now = rooms.borrow_and_update().clone();
         let mut frames = Vec::new();
         if !synced {
+            frames.push(RoomFrame::Started { epoch: Epoch(1) }.encode());
             // Of a version that says more than this one knows.
             frames.push(vec![1, 99, 0]);
         }
