@@ -84,6 +84,17 @@ impl Kept {
         }
     }
 
+    /// The home that counts for `room` has this number: nothing that was said under a higher one is above what it says.
+    pub(crate) fn lower(&mut self, room: &RoomName, generation: Generation) {
+        let Some(room) = self.rooms.get_mut(room) else { return };
+        if let Some(setting) = &mut room.setting {
+            setting.generation = setting.generation.min(generation);
+        }
+        self.bytes -= room.rulings.bytes();
+        room.rulings.lower(generation);
+        self.bytes += room.rulings.bytes();
+    }
+
     /// Keeps what `room` is set to according to `by`, while it has a home or for [`ENDED_KEPT`] without one. Returns
     /// whether it did: not when a later generation has spoken, nor when there are too many and all have homes.
     pub(crate) fn set(

@@ -143,6 +143,9 @@ impl View {
         view.hosted.insert(room.clone(), generation);
         self.homes.insert(room, Home { node: node.clone(), generation });
         self.kept.hold(room);
+        if let Some(counts) = self.homes.hosts(room).first() {
+            self.kept.lower(room, counts.generation);
+        }
         true
     }
 
@@ -344,8 +347,9 @@ impl View {
         for home in older.cloned().collect::<Vec<_>>() {
             self.homes.remove(room, &home.node);
         }
-        if self.hosts(room).is_empty() {
-            self.kept.leave(now, room, ENDED_KEPT);
+        match self.homes.hosts(room).first() {
+            Some(home) => self.kept.lower(room, home.generation),
+            None => self.kept.leave(now, room, ENDED_KEPT),
         }
     }
 }
@@ -502,5 +506,31 @@ mod tests {
         assert!(view.set_settings(NOW, &room, &by(4), settings(1)));
         view.forget_kept(&room);
         assert_eq!(max(&view), None);
+    }
+
+    #[test]
+    fn a_room_that_begins_anew_under_a_lower_number_sets_itself() {
+        let settings =
+            |max| Some(Arc::new(RoomSettings { max_participants: max, ..Default::default() }));
+        let max = |view: &View| view.settings(&"r".into()).map(|s| s.max_participants);
+        let (a, b, room) = (NodeId::from("a"), NodeId::from("b"), RoomName::from("r"));
+        let by = |node: &NodeId, generation| Home {
+            node: node.clone(),
+            generation: Generation(generation),
+        };
+        // The later one dies; or it is gone before the room begins anew.
+        for overlap in [true, false] {
+            let mut view = view();
+            view.opened(&b, &room, Generation(4));
+            view.set_settings(NOW, &room, &by(&b, 4), settings(7));
+            if overlap {
+                view.opened(&a, &room, Generation(1));
+                assert!(!view.set_settings(NOW, &room, &by(&a, 1), settings(8)));
+            }
+            view.retain(NOW, &b, &BTreeSet::new());
+            view.opened(&a, &room, Generation(1));
+            assert!(view.set_settings(NOW, &room, &by(&a, 1), settings(9)));
+            assert_eq!(max(&view), Some(9));
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use outlast_control::{Health, Home, Plan, check, plan};
 use outlast_model::{NodeId, RoomName, SessionId, Time};
 
-use crate::{AskId, Output, Role, Session, Why, breaks::BREAK_WAIT, nodes::Stream};
+use crate::{
+    AskId, Output, Role, Session, Why, breaks::BREAK_WAIT, claims::Claimed, nodes::Stream,
+};
 
 /// One session, and since when.
 struct Seat {
@@ -190,7 +192,7 @@ impl Role {
             let Some(first) = rooms.first() else { continue };
             let plan = plan(&self.view, self.policy(first), &rooms);
             let left = match check(&plan, &self.view) {
-                Ok(()) => self.carry_out(now, &plan),
+                Ok(()) => self.carry_out(now, &plan, out),
                 // The clients' own joins place them one by one.
                 Err(_) => {
                     self.flaws += 1;
@@ -204,7 +206,7 @@ impl Role {
     }
 
     /// Returns the first room that has to wait for the next plan.
-    fn carry_out(&mut self, now: Time, plan: &Plan) -> Option<RoomName> {
+    fn carry_out(&mut self, now: Time, plan: &Plan, out: &mut Vec<Output>) -> Option<RoomName> {
         for step in &plan.moves {
             if self.claims.is_pending(&step.room) {
                 continue;
@@ -213,7 +215,10 @@ impl Role {
                 return Some(step.room.clone());
             }
             self.moves += 1;
-            self.claim(now, &step.room, &step.to, step.generation, None);
+            if self.claim(now, &step.room, &step.to, step.generation, None) == Claimed::Here {
+                let home = Home { node: step.to.clone(), generation: step.generation };
+                self.tell_raised(&step.room, &home, out);
+            }
         }
         // A full plan may have left some out.
         let full = plan.moves.len() >= outlast_control::MOVES_PER_TICK_MAX;

@@ -139,6 +139,21 @@ impl Rulings {
         }
     }
 
+    /// The room goes on, or begins anew, under a lower number than what was said before: whoever gave it that knew of none
+    /// of it. What counts goes on counting, and is not for its homes to end that have not said it; what ended is forgotten.
+    pub fn lower(&mut self, under: Generation) {
+        self.said.retain(|identity, said| {
+            let ended = said.under > under && said.ruling.is_none();
+            if ended {
+                self.bytes -= identity.as_str().len();
+            } else if said.under > under {
+                said.under = under;
+                said.by.clear();
+            }
+            !ended
+        });
+    }
+
     /// The home at `by` has named every ruling that it holds, `named`: the stays of others that it had last are over.
     pub fn retain(
         &mut self,
@@ -273,6 +288,23 @@ mod tests {
         hear(&mut rulings, 2, &"here".into(), Some(ruling(1, 1)));
         rulings.retain((Generation(2), &"node 2".into()), |_| false);
         assert_eq!(rulings.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_room_that_begins_anew_under_a_lower_number_is_heard() {
+        let (mut rulings, ann, bob) = (Rulings::default(), "ann".into(), "bob".into());
+        for identity in [&ann, &bob] {
+            hear(&mut rulings, 4, identity, Some(ruling(4, 2)));
+        }
+        assert!(hear(&mut rulings, 4, &ann, None));
+        assert!(!hear(&mut rulings, 1, &ann, Some(ruling(1, 1))));
+        rulings.lower(Generation(1));
+        assert!(hear(&mut rulings, 1, &ann, Some(ruling(1, 1))));
+        assert_eq!((heard(&rulings), rulings.bytes()), (Some((1, 1)), 10));
+        // What holds is not ended by who has not said it.
+        assert!(!hear(&mut rulings, 1, &bob, None) && rulings.get(&bob).is_some());
+        assert!(!hear(&mut rulings, 1, &bob, Some(ruling(4, 2))));
+        assert!(hear(&mut rulings, 1, &bob, None));
     }
 
     #[test]

@@ -170,19 +170,21 @@ fn what_a_node_named_last_goes_with_its_process_whether_a_beat_or_the_stream_tel
 
 #[test]
 fn of_two_homes_found_when_the_third_is_dead_one_becomes_the_home_though_nobody_was_there() {
-    let mut world = World::new(&Setup { directory: Some(true), ..Setup::default() });
-    world.hosts("eu-1", "a", 5);
-    world.silence("eu-1");
-    world.run(4_000);
-    world.hosts("eu-2", "a", 3);
-    world.run(1_000);
-    assert_eq!(world.steered(), [], "one is no split");
-    world.hosts("us-1", "a", 2);
-    world.run(1_000);
-    assert_eq!(world.steered(), [steer("eu-2", "eu-2", 6)]);
-    world.hosts("eu-2", "a", 6);
-    world.run(1_000);
-    assert_eq!(world.steered(), [steer("us-1", "eu-2", 6)]);
+    for directory in [None, Some(true)] {
+        let mut world = World::new(&Setup { directory, ..Setup::default() });
+        world.hosts("eu-1", "a", 5);
+        world.silence("eu-1");
+        world.run(4_000);
+        world.hosts("eu-2", "a", 3);
+        world.run(1_000);
+        assert_eq!(world.steered(), [], "one is no split");
+        world.hosts("us-1", "a", 2);
+        world.run(1_000);
+        assert_eq!(world.steered(), [steer("eu-2", "eu-2", 6)]);
+        world.hosts("eu-2", "a", 6);
+        world.run(1_000);
+        assert_eq!(world.steered(), [steer("us-1", "eu-2", 6)]);
+    }
 }
 
 #[test]
