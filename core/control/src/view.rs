@@ -290,7 +290,8 @@ impl View {
         self.kept.ruling(room, identity)
     }
 
-    /// `home` says which ruling counts for `identity` in `room`; `None` when its stay is over. Returns
+    /// `home` says which ruling counts for `identity` in `room`; `None` when its stay is over, which is not believed while the
+    /// room has another home that lives: they may be there, and this one alone has not seen them for a while. Returns
     /// whether there was space: see [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX).
     pub fn rule(
         &mut self,
@@ -299,6 +300,9 @@ impl View {
         home: &Home,
         (identity, ruling): (&Identity, Option<Ruling>),
     ) -> bool {
+        if ruling.is_none() && self.lives_elsewhere(room, &home.node) {
+            return false;
+        }
         let homed = self.home(room).is_some();
         self.kept.rule(now, room, home, (identity, ruling), homed)
     }
@@ -311,8 +315,17 @@ impl View {
         named: impl Fn(&Identity) -> bool,
     ) {
         let Some(generation) = self.homes.at(room, node) else { return };
+        if self.lives_elsewhere(room, node) {
+            return;
+        }
         let home = Home { node: node.clone(), generation };
         self.kept.retain_rulings(room, &home, named);
+    }
+
+    /// Whether `room` has a home that lives beside that at `node`.
+    fn lives_elsewhere(&self, room: &RoomName, node: &NodeId) -> bool {
+        let lives = |id| self.nodes.get(id).is_some_and(|node| node.health != Health::Down);
+        self.hosts(room).iter().any(|home| home.node != *node && lives(&home.node))
     }
 
     /// The next room of this name starts with no settings and no rulings: somebody has deleted this one.
@@ -531,6 +544,35 @@ mod tests {
             view.opened(&a, &room, Generation(1));
             assert!(view.set_settings(NOW, &room, &by(&a, 1), settings(9)));
             assert_eq!(max(&view), Some(9));
+        }
+    }
+
+    #[test]
+    fn a_stay_does_not_end_while_the_room_lives_at_another_home_as_well() {
+        let (a, b, room, ann) = ("a".into(), "b".into(), "r".into(), "ann".into());
+        let home = |node: &NodeId, generation| Home {
+            node: node.clone(),
+            generation: Generation(generation),
+        };
+        let version = outlast_model::RulingVersion { generation: Generation(1), count: 1 };
+        let ruling = Ruling { version, permission: [1].into() };
+        for apart in [true, false] {
+            let mut view = view();
+            for node in [&a, &b] {
+                view.node_mut(node).unwrap().health = Health::Alive;
+            }
+            view.opened(&a, &room, Generation(1));
+            view.opened(&b, &room, Generation(2));
+            for (node, generation) in [(&a, 1), (&b, 2)] {
+                view.rule(NOW, &room, &home(node, generation), (&ann, Some(ruling.clone())));
+            }
+            if !apart {
+                view.node_mut(&a).unwrap().health = Health::Down;
+            }
+            view.rule(NOW, &room, &home(&b, 2), (&ann, None));
+            assert_eq!(view.ruling(&room, &ann).is_some(), apart);
+            view.retain_rulings(&b, &room, |_| false);
+            assert_eq!(view.ruling(&room, &ann).is_some(), apart);
         }
     }
 }

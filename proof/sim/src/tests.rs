@@ -101,6 +101,10 @@ found! {
     a_new_process_of_the_same_number_ended_all_stays: 156699,
     a_new_process_was_taken_to_know_the_settings: 158430,
     a_room_was_opened_at_a_new_process_before_it_was_heard: 188856,
+    a_stream_to_a_hung_process_was_taken_for_its_successor_s: 137067,
+    two_homes_that_a_dead_third_left_behind_stayed_two: 263556,
+    a_ruling_of_a_room_that_began_anew_was_taken_for_an_old_one: 22281,
+    a_stay_at_one_home_was_over_for_the_other: 28929,
 }
 
 #[test]
