@@ -7,7 +7,7 @@ use outlast_model::Time;
 /// Failed calls in a row that open the breaker. Lower: a lost packet makes placements provisional; higher: more joins
 /// wait for their deadline first.
 pub const FAILURES_MAX: u32 = 3;
-/// A call fails, and the first one that failed since the last success was asked so long ago: opens as well. For
+/// A call fails, not the first one since the last success, and the first was asked so long ago: opens as well. For
 /// gateways with few calls.
 pub const SUCCESS_WITHIN: Duration = Duration::from_secs(1);
 /// Span between two probes of an engine that failed, not counting jitter.
@@ -50,14 +50,17 @@ impl Breaker {
             Breaker::Closed { failures, since } => {
                 *failures += 1;
                 let first = *since.get_or_insert(asked_at);
-                if *failures >= FAILURES_MAX || now.since(first) >= SUCCESS_WITHIN {
+                let lasts = *failures > 1 && now.since(first) >= SUCCESS_WITHIN;
+                if *failures >= FAILURES_MAX || lasts {
                     *self = Breaker::Open { since: now, good: 0 };
                     return true;
                 }
             }
             Breaker::Open { since, .. } if asked_at <= *since => {}
             Breaker::Open { good, .. } if failed => *good = 0,
-            Breaker::Open { good, .. } => {
+            Breaker::Open { since, good } => {
+                // Nor does a probe that was lost before.
+                *since = asked_at;
                 *good += 1;
                 if *good >= PROBES_GOOD {
                     *self = Breaker::CLOSED;
@@ -95,16 +98,33 @@ mod tests {
         assert!(breaker.judge(at(9_800), at(9_700), true));
         twin.judge(at(9_799), at(9_700), false);
         assert!(!twin.judge(at(9_800), at(9_700), true));
+        let mut slow = Breaker::CLOSED;
+        assert!(!slow.judge(at(9_000), at(8_000), true), "one that took a second alone");
+        assert!(slow.judge(at(9_100), at(8_100), true));
     }
 
     #[test]
     fn three_good_probes_in_a_row_close() {
         let mut breaker = Breaker::Open { since: at(1_000), good: 0 };
         assert!(!breaker.judge(at(1_100), at(1_000), false), "asked before");
+        let mut now = at(1_000);
         for failed in [false, false, true, false, false] {
-            assert!(!breaker.judge(at(2_000), at(1_900), failed) && breaker.is_open());
+            now = now + PROBE_INTERVAL;
+            assert!(!breaker.judge(now, now, failed) && breaker.is_open());
         }
-        assert!(!breaker.judge(at(2_000), at(1_900), false));
+        assert!(!breaker.judge(at(3_000), at(2_900), false));
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_probe_that_was_lost_before_the_first_good_one_says_nothing_of_it() {
+        let mut breaker = Breaker::Open { since: at(1_000), good: 0 };
+        assert!(!breaker.judge(at(1_520), at(1_500), false));
+        assert!(!breaker.judge(at(1_700), at(1_300), true), "given up late");
+        for asked_at in [1_800, 2_100] {
+            assert!(breaker.is_open());
+            assert!(!breaker.judge(at(asked_at + 20), at(asked_at), false));
+        }
         assert!(!breaker.is_open());
     }
 }

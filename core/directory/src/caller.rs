@@ -1,4 +1,4 @@
-//! A gateway's side of the directory: nobody waits longer than the deadline, nobody waits at all while the engine is
+//! A gateway's side of the directory: nobody waits longer than its deadline, nobody waits at all while the engine is
 //! away, and a claim of which nobody knows whether it was applied is asked about until somebody does.
 
 use std::{
@@ -11,12 +11,9 @@ use outlast_model::Time;
 
 use crate::{
     Failure, InstanceId, PROBE_INTERVAL, PROBE_JITTER_MAX, Partition, Reply, Request,
-    TOMBSTONE_KEPT, breaker::Breaker,
+    TOMBSTONE_KEPT, breaker::Breaker, budget::Budget,
 };
 
-/// How long a call may take. Lower: engines across an ocean never answer in time; higher: a join waits longer for an
-/// engine that is slow.
-pub const CALL_DEADLINE: Duration = Duration::from_millis(250);
 /// Most calls in flight. What all gateways together may put on an engine that has just come back is a multiple of it.
 pub const CALLS_MAX: usize = 256;
 /// Span between two looks at the instance while calls go through, unless other answers tell it.
@@ -61,7 +58,7 @@ pub enum CallerOutput {
         request: Request,
     },
     /// To whoever asked. Exactly one for each call that [`Caller::ask`] returned; `Failed(Unknown)` when nothing
-    /// came within [`CALL_DEADLINE`].
+    /// came within [`Caller::deadline`].
     Answer {
         /// The call.
         call: CallId,
@@ -96,6 +93,10 @@ pub enum CallerOutput {
 /// well. Whoever no longer wants it ends its generation, which fences it. The failures of those questions are no
 /// failures to the breaker: a part of an engine may be away for long.
 ///
+/// **The deadline** of all calls is one and the same, [`DEADLINE_MIN`](crate::DEADLINE_MIN) at first, and then two and a half times
+/// what the slowest hundredth of claims and of questions for the instance took, up to [`DEADLINE_MAX`](crate::DEADLINE_MAX).
+/// Other questions tell nothing of it: they are answered by whichever replica is near.
+///
 /// Before the first question it does nothing and never wakes.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -105,6 +106,7 @@ pub struct Caller {
     /// All with the same time to go, so the lowest id has the next deadline.
     flights: BTreeMap<CallId, Flight>,
     breaker: Breaker,
+    budget: Budget,
     probe_at: Time,
     /// Next look at the instance while the breaker is closed; `None` before the first question.
     look_at: Option<Time>,
@@ -136,6 +138,13 @@ enum Purpose {
     Probe,
 }
 
+impl Flight {
+    /// Whether it takes the engine what a claim takes: nothing less than all that must agree.
+    fn is_measured(&self) -> bool {
+        !matches!(self.purpose, Purpose::Asked(None))
+    }
+}
+
 /// A claim that came to `Unknown`.
 #[derive(Clone, Debug)]
 struct Unresolved {
@@ -155,6 +164,7 @@ impl Caller {
             last_call: 0,
             flights: BTreeMap::new(),
             breaker: Breaker::CLOSED,
+            budget: Budget::new(),
             probe_at: Time::ZERO,
             look_at: None,
             instance: None,
@@ -174,6 +184,11 @@ impl Caller {
     /// The content of the directory, as far as it has been seen.
     pub fn instance(&self) -> Option<InstanceId> {
         self.instance.map(|(instance, _)| instance)
+    }
+
+    /// How long a call may take now.
+    pub fn deadline(&self) -> Duration {
+        self.budget.deadline()
     }
 
     /// Calls in flight, at most [`CALLS_MAX`].
@@ -213,19 +228,32 @@ impl Caller {
     /// then it was this process that stood still.
     pub fn reply(&mut self, now: Time, call: CallId, reply: Reply, out: &mut Vec<CallerOutput>) {
         match self.flights.remove(&call) {
-            Some(flight) => self.settle(now, call, flight, reply, out),
+            Some(flight) => {
+                if flight.is_measured() && !is_failure(&reply) {
+                    self.budget.answered(now, flight.asked_at);
+                }
+                self.settle(now, call, flight, reply, out);
+            }
             None if is_failure(&reply) => {}
-            None => self.resolve(call, reply, out),
+            None => {
+                self.budget.answered_late(now, call);
+                self.resolve(call, reply, out);
+            }
         }
         self.go_on(now, out);
     }
 
     /// Looks at the clock.
     pub fn wake(&mut self, now: Time, out: &mut Vec<CallerOutput>) {
+        self.budget.look(now);
+        let deadline = self.deadline();
         while let Some(entry) = self.flights.first_entry()
-            && entry.get().asked_at + CALL_DEADLINE <= now
+            && entry.get().asked_at + deadline <= now
         {
             let (call, flight) = entry.remove_entry();
+            if flight.is_measured() {
+                self.budget.given_up(call, flight.asked_at);
+            }
             self.settle(now, call, flight, Reply::Failed(Failure::Unknown), out);
         }
         while let Some((call, oldest)) = self.unresolved.first_key_value()
@@ -238,8 +266,8 @@ impl Caller {
 
     /// When [`Caller::wake`] has something to do next; after a call of it, later than then.
     pub fn wake_at(&self) -> Option<Time> {
-        let deadline =
-            self.flights.first_key_value().map(|(_, flight)| flight.asked_at + CALL_DEADLINE);
+        let oldest = self.flights.first_key_value();
+        let deadline = oldest.map(|(_, flight)| flight.asked_at + self.deadline());
         let giving_up =
             self.unresolved.first_key_value().map(|(_, oldest)| oldest.asked_at + UNRESOLVED_KEPT);
         let (own, again) = if self.is_open() {
@@ -297,9 +325,19 @@ impl Caller {
             }
             Purpose::Probe => {}
         }
+        if !failed && self.is_open() && self.probes_before(call) {
+            // Answers seldom overtake each other: it was lost.
+            self.breaker.judge(now, flight.asked_at, true);
+        }
         if self.breaker.judge(now, flight.asked_at, failed) {
             self.probe_at = now + PROBE_INTERVAL + self.jitter();
         }
+    }
+
+    /// Whether a probe that was sent before `call` has no answer yet.
+    fn probes_before(&self, call: CallId) -> bool {
+        let mut before = self.flights.range(..call);
+        before.any(|(_, flight)| matches!(flight.purpose, Purpose::Probe))
     }
 
     /// The claim of `call` came to `Unknown`: it is asked again after a while.

@@ -3,6 +3,7 @@
 //! is.
 
 mod breaker;
+mod budget;
 mod caller;
 mod key;
 mod layout;
@@ -12,9 +13,10 @@ mod summary;
 mod table;
 
 pub use breaker::{FAILURES_MAX, PROBE_INTERVAL, PROBE_JITTER_MAX, PROBES_GOOD, SUCCESS_WITHIN};
+pub use budget::{DEADLINE_MAX, DEADLINE_MIN};
 pub use caller::{
-    CALL_DEADLINE, CALLS_MAX, CallId, Caller, CallerOutput, INSTANCE_INTERVAL, RESOLVE_PAUSE,
-    RESOLVING_MAX, Shed, UNRESOLVED_KEPT, UNRESOLVED_MAX,
+    CALLS_MAX, CallId, Caller, CallerOutput, INSTANCE_INTERVAL, RESOLVE_PAUSE, RESOLVING_MAX, Shed,
+    UNRESOLVED_KEPT, UNRESOLVED_MAX,
 };
 pub use key::{RoomKey, RoomKeyer};
 pub use layout::{Layout, Partition};

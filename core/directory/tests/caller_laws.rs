@@ -6,7 +6,7 @@ mod story;
 use std::{collections::BTreeMap, time::Duration};
 
 use outlast_directory::{
-    CALL_DEADLINE, CALLS_MAX, CallId, CallerOutput, Failure, InstanceId, Reply, Request, RoomKey,
+    CALLS_MAX, CallId, CallerOutput, DEADLINE_MAX, Failure, InstanceId, Reply, Request, RoomKey,
     Table, UNRESOLVED_KEPT,
 };
 use outlast_model::{Generation, Time};
@@ -96,7 +96,7 @@ proptest! {
         for (at, said) in &story.said {
             match said {
                 CallerOutput::Answer { call, reply } => {
-                    prop_assert!(at.since(asked[call].0) <= CALL_DEADLINE);
+                    prop_assert!(at.since(asked[call].0) <= DEADLINE_MAX);
                     prop_assert!(answered.insert(*call, reply).is_none(), "answered twice");
                 }
                 CallerOutput::Resolved { call, reply } => {

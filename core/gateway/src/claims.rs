@@ -48,6 +48,7 @@ pub(crate) enum Claimed {
 #[derive(Clone, Debug)]
 struct Claim {
     want: Home,
+    since: Time,
     tries: u32,
     asks: Vec<AskId>,
 }
@@ -125,6 +126,16 @@ impl Claims {
     /// How many partitions of the directory count as away.
     pub(crate) fn away(&self) -> usize {
         self.parts.iter().filter(|part| part.is_away()).count()
+    }
+
+    /// How long a claim of `room` may take now.
+    fn deadline(&self, room: &RoomName) -> Duration {
+        self.at(room).map_or(Duration::ZERO, |at| self.part(at).caller.deadline())
+    }
+
+    /// How long a claim may take at most, wherever its room is kept; zero without a directory.
+    pub(crate) fn longest(&self) -> Duration {
+        self.parts.iter().map(|part| part.caller.deadline()).max().unwrap_or_default()
     }
 
     /// Whether there is a directory, and where it keeps `room` counts as away.
@@ -267,7 +278,8 @@ impl Role {
             return Claimed::Waits;
         }
         let want = Home { node: node.clone(), generation };
-        let claim = Claim { want: want.clone(), tries: 0, asks: ask.into_iter().collect() };
+        let asks = ask.into_iter().collect();
+        let claim = Claim { want: want.clone(), since: now, tries: 0, asks };
         if self.claims.keyer.is_some() && self.send_claim(now, room, &want) {
             self.claims.pending.insert(room.clone(), claim);
             return Claimed::Asked;
@@ -373,8 +385,9 @@ impl Role {
             Purpose::Watch => {
                 self.claims.purposes.remove(&call);
                 self.claims.part_mut(call.at).watching = false;
-                if let Reply::Changes(changes) = reply {
-                    self.changed(now, call.at, changes);
+                match reply {
+                    Reply::Changes(changes) => self.changed(now, call.at, changes),
+                    _ => self.unwatched(now, call.at),
                 }
             }
             Purpose::Heartbeat => {
@@ -477,7 +490,10 @@ impl Role {
     fn claim_again(&mut self, now: Time, room: &RoomName, mut claim: Claim, out: &mut Vec<Output>) {
         claim.tries += 1;
         claim.want.generation = self.view.next_generation(room).max(claim.want.generation);
-        if claim.tries <= CLAIM_TRIES_MAX && self.send_claim(now, room, &claim.want.clone()) {
+        // Whoever joins has one budget for all tries.
+        let in_time = now.since(claim.since) < self.claims.deadline(room);
+        let again = in_time && claim.tries <= CLAIM_TRIES_MAX;
+        if again && self.send_claim(now, room, &claim.want.clone()) {
             self.claims.pending.insert(room.clone(), claim);
             return;
         }

@@ -346,6 +346,8 @@ pub struct Facts {
     pub provisional: u64,
     /// Partitions of the directory that count as away.
     pub directory_away: usize,
+    /// How long a join waits for the directory at most now: the longest of all partitions.
+    pub directory_deadline: Duration,
 }
 
 /// The nodes of a view, counted by health.

@@ -319,6 +319,7 @@ impl Role {
             flaws: self.flaws,
             provisional: self.claims.provisional,
             directory_away: self.claims.away(),
+            directory_deadline: self.claims.longest(),
         }
     }
 

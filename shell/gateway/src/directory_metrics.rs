@@ -15,6 +15,7 @@ use prometheus_client::{
 };
 
 type Outcome = [(&'static str, &'static str); 2];
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
 type Operation = [(&'static str, &'static str); 1];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,11 +27,12 @@ struct PartLabel {
 #[derive(Clone)]
 pub(crate) struct DirectoryMetrics {
     pub(crate) away: Gauge,
+    pub(crate) deadline_seconds: Seconds,
     rooms: Gauge,
     calls: Family<Outcome, Counter>,
     seconds: Family<Operation, Histogram>,
     changes: Family<PartLabel, Counter>,
-    lag_seconds: Family<PartLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    lag_seconds: Family<PartLabel, Seconds>,
     /// Who decided last, and what the trouble was, for the log.
     last: Arc<Mutex<BTreeMap<Partition, PartState>>>,
 }
@@ -41,6 +43,7 @@ impl Default for DirectoryMetrics {
         let buckets = || Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0, 2.0]);
         DirectoryMetrics {
             away: Gauge::default(),
+            deadline_seconds: Seconds::default(),
             rooms: Gauge::default(),
             calls: Family::default(),
             seconds: Family::new_with_constructor(buckets),
@@ -56,6 +59,9 @@ impl DirectoryMetrics {
         let registry = registry.sub_registry_with_prefix("directory");
         let help = "Partitions of the directory that count as away";
         registry.register("away", help, self.away.clone());
+        let help =
+            "How long a join waits for the directory at most, by what its answers took lately";
+        registry.register("deadline_seconds", help, self.deadline_seconds.clone());
         let help = "Rooms in the directory, where it is in this process";
         registry.register("rooms", help, self.rooms.clone());
         let help = "Calls by operation and outcome";

@@ -112,6 +112,7 @@ impl Metrics {
         raise(&self.flaws, facts.flaws);
         raise(&self.provisional, facts.provisional);
         set(&self.directory.away, facts.directory_away);
+        self.directory.deadline_seconds.set(facts.directory_deadline.as_secs_f64());
     }
 
     pub(crate) fn told(&self, why: &'static str) {

@@ -173,7 +173,7 @@ impl Story {
         self.way = way;
         while !self.caller.is_open() {
             self.knock(1);
-            self.run(260);
+            self.run(410);
         }
     }
 

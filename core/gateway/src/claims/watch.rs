@@ -32,6 +32,12 @@ impl Role {
         }
     }
 
+    /// Nothing came of the last question: the next waits a while, also when it is due because this process stood still.
+    pub(super) fn unwatched(&mut self, now: Time, at: Partition) {
+        let part = self.claims.part_mut(at);
+        part.watch_at = part.watch_at.max(now + WATCH_INTERVAL / 4);
+    }
+
     /// Looks whether a partition that was away is back: it is told everything again, and watched from the start.
     pub(super) fn look_at_return(&mut self, now: Time, at: Partition) {
         let part = self.claims.part_mut(at);

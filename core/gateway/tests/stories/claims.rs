@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outlast_directory::{
-    CALL_DEADLINE, InstanceId, NodeSummary, Placed, PlacementId, Record, Reply, Request, Summary,
+    DEADLINE_MIN, InstanceId, NodeSummary, Placed, PlacementId, Record, Reply, Request, Summary,
     Table,
 };
 use outlast_gateway_core::{Goal, Health, Input, NodeRefusal, Output, StreamEvent, Unplaced};
@@ -163,13 +163,13 @@ fn a_node_that_refuses_what_it_was_given_loses_it_to_the_next() {
 #[test]
 fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     let mut world = world();
-    world.parts[0].way = Way::Up(400);
+    world.parts[0].way = Way::Up(700);
     let (asked, ask) = (world.now, world.join("a"));
-    world.run(249);
+    world.run(399);
     assert_eq!(world.went(ask), None);
     world.run(1);
     let (node, generation, _) = world.went(ask).unwrap();
-    assert_eq!((world.now.since(asked), generation), (CALL_DEADLINE, 1));
+    assert_eq!((world.now.since(asked), generation), (DEADLINE_MIN, 1));
     let node = node.to_owned();
     assert_eq!(world.role.facts(world.now).provisional, 1);
     world.parts[0].way = Way::Up(20);
@@ -178,12 +178,12 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     world.run(2_000);
     assert_eq!(world.held("a"), Some((node.as_str(), 1)));
     // Nobody is sent a second time to a node that has refused.
-    world.parts[0].way = Way::Up(400);
+    world.parts[0].way = Way::Up(700);
     let ask = world.join("refused");
-    world.run(250);
+    world.run(400);
     let first = world.went(ask).unwrap().0.to_owned();
     world.refuse(ask, NodeRefusal::Full);
-    world.run(250);
+    world.run(400);
     assert!(world.went(ask).is_some_and(|(second, ..)| second != first));
     assert_eq!(sent(&world, "refused"), 2);
     world.parts[0].way = Way::Up(20);
@@ -191,12 +191,66 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     // An answer that never comes, to a claim that was applied: asked again, and found.
     world.parts[0].way = Way::Mute;
     let ask = world.join("b");
-    world.run(250);
+    world.run(400);
     let node = world.went(ask).unwrap().0.to_owned();
     world.parts[0].way = Way::Up(20);
     world.hosts(&node, "b", 1);
     world.run(3_000);
     assert_eq!(world.held("b").unwrap().0, node);
+}
+
+#[test]
+fn a_directory_that_becomes_slow_delays_joins_until_it_counts_as_away_and_then_none() {
+    let mut world = world();
+    world.parts[0].way = Way::Up(205);
+    for n in 0..40 {
+        world.join(&format!("before {n}"));
+        world.run(300);
+    }
+    let budget = world.role.facts(world.now).directory_deadline;
+    assert_eq!(budget, Duration::from_micros(512_500), "two and a half times what it takes");
+    world.parts[0].way = Way::Up(800);
+    let (slow, mut delays) = (world.now, Vec::new());
+    for n in 0..40 {
+        let (asked, ask) = (world.now, world.join(&format!("slow {n}")));
+        while world.went(ask).is_none() {
+            world.run(1);
+        }
+        delays.push((asked.since(slow), world.now.since(asked)));
+        world.run(50);
+    }
+    let delayed: Vec<_> = delays.iter().filter(|(_, delay)| !delay.is_zero()).collect();
+    assert!((1..=3).contains(&delayed.len()), "{delayed:?}");
+    let late = budget + Duration::from_millis(1);
+    assert!(delayed.iter().all(|(_, delay)| *delay < late), "{delayed:?}");
+    assert!(delayed.iter().all(|(asked, _)| asked.as_secs() < 3), "{delayed:?}");
+    assert_eq!(world.role.facts(world.now).directory_away, 1);
+}
+
+#[test]
+fn one_budget_is_for_all_tries_of_a_join() {
+    let mut world = world();
+    world.parts[0].way = Way::Up(300);
+    place(&mut world, "a", "strange", 4);
+    let ask = world.join("a");
+    world.run(150);
+    end(&mut world, "a", 8);
+    world.run(449);
+    assert_eq!(world.went(ask), None);
+    world.run(1);
+    assert_eq!(
+        world.went(ask).unwrap().1,
+        9,
+        "above what is told, and without asking a third time"
+    );
+    assert_eq!(sent(&world, "a"), 2);
+    world.parts[0].way = Way::Up(150);
+    place(&mut world, "b", "strange", 4);
+    let ask = world.join("b");
+    world.run(100);
+    end(&mut world, "b", 8);
+    world.run(350);
+    assert_eq!((world.went(ask).unwrap().1, sent(&world, "b")), (9, 3));
 }
 
 #[test]
