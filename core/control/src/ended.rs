@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Bound,
     time::Duration,
 };
 
@@ -25,6 +26,16 @@ impl Ended {
     /// The highest generation under which `room` has ended; 0 when none is kept.
     pub(crate) fn generation(&self, room: &RoomName) -> Generation {
         self.rooms.get(room).map_or(Generation(0), |(generation, _)| *generation)
+    }
+
+    /// Those after `after`, by name, each with the highest generation it had.
+    pub(crate) fn after(
+        &self,
+        after: Option<&RoomName>,
+    ) -> impl Iterator<Item = (&RoomName, Generation)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = self.rooms.range::<RoomName, _>((from, Bound::Unbounded));
+        after.map(|(room, (generation, _))| (room, *generation))
     }
 
     /// `room` has ended under `generation`.

@@ -63,6 +63,10 @@ impl Kept {
         setting.is_some_and(|setting| setting.by.as_ref() == Some(node))
     }
 
+    pub(crate) fn rulings(&self, room: &RoomName) -> impl Iterator<Item = (&Identity, &Ruling)> {
+        self.rooms.get(room).into_iter().flat_map(|room| room.rulings.iter())
+    }
+
     pub(crate) fn ruling(&self, room: &RoomName, identity: &Identity) -> Option<&Ruling> {
         self.rooms.get(room)?.rulings.get(identity)
     }

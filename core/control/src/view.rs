@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -75,6 +76,27 @@ impl View {
     /// The rooms that `node` says it hosts.
     pub fn rooms_at(&self, node: &NodeId) -> impl Iterator<Item = &RoomName> {
         self.nodes.get(node).into_iter().flat_map(|node| node.hosted.keys())
+    }
+
+    /// The rooms after `after` of which `node` is the home that counts, by name, with their generations.
+    pub fn homed_at(
+        &self,
+        node: &NodeId,
+        after: Option<&RoomName>,
+    ) -> impl Iterator<Item = (&RoomName, Generation)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let hosted = self.nodes.get(node).into_iter();
+        let hosted =
+            hosted.flat_map(move |view| view.hosted.range::<RoomName, _>((from, Bound::Unbounded)));
+        let counts =
+            |(room, _): &(&RoomName, _)| self.home(room).is_some_and(|home| home.node == *node);
+        hosted.filter(counts).map(|(room, generation)| (room, *generation))
+    }
+
+    /// Rooms after `after` that have ended in the last [`ENDED_KEPT`](crate::ENDED_KEPT), by name, each with the highest
+    /// generation it had.
+    pub fn ended(&self, after: Option<&RoomName>) -> impl Iterator<Item = (&RoomName, Generation)> {
+        self.ended.after(after)
     }
 
     /// Every room that a node says it hosts, node by node; one with two homes comes twice.
@@ -288,6 +310,11 @@ impl View {
     /// as long as the room's settings.
     pub fn ruling(&self, room: &RoomName, identity: &Identity) -> Option<&Ruling> {
         self.kept.ruling(room, identity)
+    }
+
+    /// All rulings that count in `room`.
+    pub fn rulings(&self, room: &RoomName) -> impl Iterator<Item = (&Identity, &Ruling)> {
+        self.kept.rulings(room)
     }
 
     /// `home` says which ruling counts for `identity` in `room`; `None` when its stay is over, which is not believed while the

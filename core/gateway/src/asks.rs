@@ -139,11 +139,14 @@ impl Role {
     /// Finds the next node to be asked, or waits, or gives up.
     pub(crate) fn look(&mut self, now: Time, id: AskId, out: &mut Vec<Output>) {
         let Some(ask) = self.asks.asks.get(&id) else { return };
-        if !self.settled(now) {
+        if !self.is_known(&ask.room) && !self.settled(now) {
             self.asks.set(id, State::Looking(now + PAUSE));
             return;
         }
         match ask.goal {
+            Goal::Join if let Some(placement) = self.hinted(&ask.room) => {
+                self.go(id, placement, out)
+            }
             Goal::Resume => match self.resume(&ask.room) {
                 Ok(placement) => self.go(id, placement, out),
                 Err(_) => self.unplaced(id, Unplaced::Gone, out),
@@ -221,6 +224,7 @@ impl Role {
         let heard = self.view.home(&room).is_some_and(|home| home.generation >= known);
         // A plan counts as a generation in use: it goes first, or what it was refused for is not remembered.
         self.view.unplan(&room, &node);
+        self.hints.forget(&room);
         self.view.fence(now, &room, known);
         self.look_later(id, if heard { now } else { now + HOME_PAUSE }, out);
     }
@@ -339,12 +343,16 @@ impl Role {
         }
         let settled = self.settled(now);
         while let Some((_, id)) = self.asks.looking.first().copied().filter(|(at, _)| *at <= now) {
-            if settled {
+            if settled || self.wants_known(id) {
                 self.look(now, id, out);
             } else {
                 self.asks.set(id, State::Looking(now + PAUSE));
             }
         }
+    }
+
+    fn wants_known(&self, id: AskId) -> bool {
+        self.asks.asks.get(&id).is_some_and(|ask| self.is_known(&ask.room))
     }
 
     fn unplaced(&mut self, id: AskId, why: Unplaced, out: &mut Vec<Output>) {

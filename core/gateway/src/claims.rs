@@ -212,6 +212,13 @@ impl Claims {
         (self.parts.len() == 1 || self.at(room) == Some(*at)).then_some(known)
     }
 
+    /// What the directory holds of a room that nobody has named here.
+    pub(crate) fn stray(&self, room: &RoomName) -> Option<&Home> {
+        let key = self.keyer.as_ref()?.key(room);
+        let stray = self.part(self.kept_at(key)).strays.get(&key)?;
+        Some(&stray.held)
+    }
+
     fn held(&self, room: &RoomName) -> Option<&Home> {
         match self.known(room) {
             Some(Known::Held(home)) => Some(home),

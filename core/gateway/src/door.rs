@@ -332,6 +332,8 @@ pub struct Facts {
     pub gateways: usize,
     /// Rooms known.
     pub rooms: usize,
+    /// Rooms of which is known only where they were before this gateway was started.
+    pub hints: usize,
     /// Sessions proxied.
     pub sessions: usize,
     /// Clients that wait for a place.

@@ -4,10 +4,11 @@
 mod door;
 mod role;
 
-// By whom it hears of: nodes and gateways, clients, the directory.
+// By whom it hears of: nodes and gateways, clients, the directory, itself before its start.
 mod asks;
 mod breaks;
 mod claims;
+mod hints;
 mod nodes;
 mod sessions;
 mod split;
@@ -18,6 +19,7 @@ pub use door::{
     AskId, DirectoryUse, Facts, Goal, Input, Located, NodeRefusal, Output, RoleConfig, Session,
     StreamEvent, Unplaced,
 };
+pub use hints::{HINTS_KEPT, HINTS_MAX, Remembered, SNAPSHOT_AGE_MAX};
 pub use outlast_control::{
     Change, GatewayFacts, Health, NodeFacts, NodeView, Placement, RegionHealth, Spread, View,
 };

@@ -19,7 +19,7 @@ pub(crate) struct NodeState {
     /// The youngest stamp of this gateway that it has sent back.
     pub(crate) echoed: Time,
     /// The latest start that a beat or the room stream has told of: whatever an earlier one said is over.
-    start: Option<Epoch>,
+    pub(crate) start: Option<Epoch>,
     pub(crate) stream: Stream,
     pub(crate) rtt: Option<Duration>,
     pub(crate) breaks: Breaks,
@@ -229,6 +229,7 @@ impl Role {
                         self.view.retain_rulings(node, room, said);
                     }
                     self.forget_rooms(now, node, &named);
+                    self.hints_synced(node);
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::{
     asks::Asks,
     claims::Claims,
     door::count_nodes,
+    hints::Hints,
     nodes::{NodeState, PeerState},
     sessions::Seats,
     split::Feuds,
@@ -80,6 +81,7 @@ pub struct Role {
     pub(crate) proven_at: Time,
     pub(crate) asks: Asks,
     pub(crate) claims: Claims,
+    pub(crate) hints: Hints,
     /// Rooms with sessions here that have lost their home.
     pub(crate) moving: BTreeSet<RoomName>,
     pub(crate) move_at: Time,
@@ -96,7 +98,7 @@ pub struct Role {
     pub(crate) jitter: Jitter,
     pub(crate) scratch: Scratch,
     /// As of the last input.
-    wake_at: Option<Time>,
+    pub(crate) wake_at: Option<Time>,
 }
 
 impl Role {
@@ -135,6 +137,7 @@ impl Role {
             proven_at: Time::ZERO,
             asks: Asks::default(),
             claims: Claims::new(config.directory, jitter.bits(), now),
+            hints: Hints::default(),
             moving: BTreeSet::new(),
             move_at: now,
             sessions: Seats::default(),
@@ -223,7 +226,7 @@ impl Role {
         self.wake_at
     }
 
-    fn next_wake(&self) -> Option<Time> {
+    pub(crate) fn next_wake(&self) -> Option<Time> {
         let outlook = (!self.peers.is_empty()).then_some(self.outlook_at);
         let moves = (!self.moving.is_empty()).then_some(self.move_at);
         Time::first([
@@ -236,6 +239,7 @@ impl Role {
             self.pace.wake_at(),
             self.asks.wake_at(),
             self.claims.wake_at(),
+            self.hints.wake_at(),
             self.outcomes.wake_at(),
             self.regions.wake_at(),
             self.shrink.wake_at(),
@@ -264,8 +268,10 @@ impl Role {
     }
 
     /// The room's home if it is not down, and whether it gives its rooms away.
-    fn living_home(&self, room: &RoomName) -> Option<(Placement, bool)> {
-        let home = self.view.home(room)?;
+    pub(crate) fn living_home(&self, room: &RoomName) -> Option<(Placement, bool)> {
+        let Some(home) = self.view.home(room) else {
+            return self.hinted(room).map(|placement| (placement, false));
+        };
         let node = self.view.node(&home.node).filter(|node| node.health != Health::Down)?;
         let placement =
             Placement { node: home.node.clone(), generation: home.generation, home: true };
@@ -312,6 +318,7 @@ impl Role {
             regions,
             gateways: self.outlooks.heard(now),
             rooms: self.view.rooms(),
+            hints: self.hints.len(),
             sessions: self.sessions.len(),
             asks: self.asks.len(),
             told: self.told,
@@ -338,6 +345,7 @@ impl Role {
             self.view.expire(now);
         }
         self.forget_dead(now);
+        self.expire_hints(now);
         self.find_nearest(now);
         self.wake_moves(now, out);
         self.wake_asks(now, out);

@@ -1,5 +1,5 @@
 //! Messages between Outlast's own programs and their bytes: beats, echoes and outlooks in sealed datagrams, the room stream
-//! in WebSocket frames. Decoding never panics and never allocates more than the input is long.
+//! in WebSocket frames; and what a gateway keeps of them for its next start. Decoding never panics and never allocates more than the input is long.
 //!
 //! Programs of two versions talk: messages grow at their end alone, a decoder leaves alone what follows the fields that it
 //! knows, and a field that an earlier version did not send has its default.
@@ -10,6 +10,7 @@ mod prescan;
 mod rooms;
 mod ruling;
 mod seal;
+mod snapshot;
 
 pub use beat::{Beat, Echo, Echoed, Message, Outlook};
 pub use bytes::DecodeError;
@@ -19,4 +20,7 @@ pub use ruling::{ruling_from_text, ruling_to_text};
 pub use seal::{
     DATAGRAM_BYTES_MAX, Datagram, OpenError, Opened, Opener, PROCESS_ID_BYTES_MAX, Process,
     ProcessRole, SECRET_BYTES_MIN, Sealer, Secret, SecretError,
+};
+pub use snapshot::{
+    ClusterTag, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotError, SnapshotNode, SnapshotWriter,
 };

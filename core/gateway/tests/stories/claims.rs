@@ -20,7 +20,7 @@ fn world() -> World {
 }
 
 /// Another gateway has claimed `room`.
-fn place(world: &mut World, room: &str, node: &str, generation: u64) {
+pub(crate) fn place(world: &mut World, room: &str, node: &str, generation: u64) {
     let want = Record {
         node: node.into(),
         epoch: Epoch(1),

@@ -7,8 +7,8 @@ use outlast_directory::{
     CallId, Failure, InstanceId, Partition, Placed, PlacementId, Record, Reply, Table,
 };
 use outlast_gateway_core::{Goal, Input, NodeRefusal, Session, StreamEvent};
-use outlast_model::{Epoch, Generation, RoomSettings, SessionId};
-use outlast_wire::{Beat, RoomFrame};
+use outlast_model::{Epoch, Generation, RoomSettings, SessionId, Time};
+use outlast_wire::{Beat, RoomFrame, Snapshot, SnapshotNode};
 use proptest::prelude::*;
 
 use crate::{
@@ -247,8 +247,31 @@ fn rest(world: &mut World, step: Step) {
     }
 }
 
-fn run(steps: &[Step], directory: Option<bool>, shards: &[&str]) -> World {
-    let mut world = World::new(&Setup { nodes: &NODES, gateways: &GATEWAYS, directory, shards });
+/// What this gateway has left behind before it began anew: a room at each node, and one that has ended.
+fn left_behind() -> Snapshot {
+    let frame = |at: usize| RoomFrame::Hosted {
+        room: room(at as u8).into(),
+        generation: Generation(at as u64 + 1),
+        settings: Some(RoomSettings::default()),
+    };
+    let nodes = NODES.iter().enumerate().map(|(at, id)| SnapshotNode {
+        id: (*id).into(),
+        epoch: Epoch(1),
+        frames: vec![frame(at)],
+    });
+    let ended = vec![(room(5).into(), Generation(3))];
+    Snapshot { written_unix_ms: 0, nodes: nodes.collect(), ended }
+}
+
+fn run(steps: &[Step], directory: Option<bool>, shards: &[&str], restarted: bool) -> World {
+    let setup = Setup { nodes: &NODES, gateways: &GATEWAYS, directory, shards };
+    let mut world = if restarted {
+        let mut world = World::unheard(&setup, Time::from_millis(5_000));
+        world.role.restore(world.now, left_behind(), Duration::from_secs(9));
+        world
+    } else {
+        World::new(&setup)
+    };
     for step in steps {
         client(&mut world, step.clone());
     }
@@ -263,10 +286,11 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
         directory in prop_oneof![Just(None), any::<bool>().prop_map(Some)],
         sharded: bool,
+        restarted: bool,
     ) {
         let shards: &[_] = if sharded { &["eu", "us"] } else { &[] };
-        let mut world = run(&steps, directory, shards);
-        let again = run(&steps, directory, shards);
+        let mut world = run(&steps, directory, shards, restarted);
+        let again = run(&steps, directory, shards, restarted);
         prop_assert!(world.said == again.said, "the same inputs, the same outputs");
         // Whoever wants in has been answered one way or the other.
         world.run(4_000);

@@ -5,6 +5,7 @@ mod asks;
 mod claims;
 mod engine;
 mod fleet;
+mod hints;
 mod laws;
 mod nodes;
 mod pace;
