@@ -49,6 +49,8 @@ pub struct GatewayConfig {
     pub room_keyer: RoomKeyer,
     /// Clients told to reconnect a second; `None`: what the nodes that are left can take.
     pub tell_per_second: Option<u32>,
+    /// Folder for what is to outlast a restart; none keeps nothing.
+    pub state_dir: Option<PathBuf>,
     /// Pages of the demo by exact path; `/` says `OK` when it has none.
     pub pages: BTreeMap<String, Page>,
 }

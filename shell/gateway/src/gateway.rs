@@ -33,6 +33,7 @@ use crate::{
     directory, http_door,
     metrics::Metrics,
     role_loop::{Hands, RoleLoop},
+    snapshot::{self, Keeper},
     streams::{self, Steering},
     wall::WallClock,
 };
@@ -69,6 +70,7 @@ pub struct Gateway {
     beats: Beats,
     steering: Vec<(NodePeer, Steering)>,
     directory: Asked,
+    keeper: Option<Keeper>,
     public: SocketAddr,
     beat: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -94,7 +96,14 @@ impl Gateway {
             steers.insert(node.id.clone(), sender);
             steering.push((node.clone(), receiver));
         }
-        let role = Role::new(role_config(&config)?, clock.now());
+        let mut role = Role::new(role_config(&config)?, clock.now());
+        let wall = WallClock::system();
+        let keeper = config.state_dir.as_deref();
+        let keeper = keeper.map(|folder| Keeper::new(folder, &config.id, &config.room_keyer));
+        if let Some((snapshot, age)) = keeper.as_ref().and_then(|keeper| keeper.load(&wall)) {
+            let rooms = role.restore(clock.now(), snapshot, age);
+            tracing::info!(rooms, "rooms are looked for where they were");
+        }
         let (calls, called) = directory::calls();
         let hands = Hands { clock, metrics: metrics.clone(), datagrams: sender, steers, calls };
         let role = Arc::new(RoleLoop::new(role, hands));
@@ -110,10 +119,21 @@ impl Gateway {
             trusted_proxies: config.trusted_proxies,
             pages: config.pages,
             metrics,
-            wall: WallClock::system(),
+            wall,
         };
         let (shared, ready) = (Arc::new(shared), Arc::default());
-        Ok(Gateway { shared, listener, tls, beats, steering, directory, public, beat, ready })
+        Ok(Gateway {
+            shared,
+            listener,
+            tls,
+            beats,
+            steering,
+            directory,
+            keeper,
+            public,
+            beat,
+            ready,
+        })
     }
 
     /// Where clients come in.
@@ -145,6 +165,10 @@ impl Gateway {
         let Asked { engine, called, clock } = self.directory;
         let metrics = self.shared.metrics.directory.clone();
         tasks.spawn(directory::carry(engine, called, Arc::clone(&role), clock, metrics));
+        if let Some(keeper) = self.keeper {
+            let (role, metrics) = (Arc::clone(&role), self.shared.metrics.snapshot.clone());
+            tasks.spawn(snapshot::keep(keeper, role, clock, metrics));
+        }
         for (node, steering) in self.steering {
             let (dialer, role) = (self.shared.dialer.clone(), Arc::clone(&role));
             tasks.spawn(streams::follow(node, dialer, role, steering));

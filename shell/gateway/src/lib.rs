@@ -21,6 +21,7 @@ mod refusal;
 mod role_loop;
 mod seat;
 mod signal;
+mod snapshot;
 mod streams;
 mod twirp;
 mod twirp_json;
@@ -30,3 +31,4 @@ pub use config::{GatewayConfig, GatewayError, GatewayPeer, NodePeer, Page, Publi
 pub use directory::room_keyer;
 pub use gateway::{Gateway, run};
 pub use outlast_directory::RoomKeyer;
+pub use snapshot::try_state_dir;

@@ -31,7 +31,40 @@ pub(crate) struct Metrics {
     media: Family<Label, Counter>,
     datagrams: Family<Label, Counter>,
     calls: Family<Label, Counter>,
+    hints: Gauge,
+    pub(crate) snapshot: SnapshotMetrics,
     pub(crate) directory: DirectoryMetrics,
+}
+
+/// What is counted of the snapshot on disk.
+#[derive(Clone, Default)]
+pub(crate) struct SnapshotMetrics {
+    bytes: Gauge,
+    rooms: Gauge,
+    written_at: Gauge<f64, std::sync::atomic::AtomicU64>,
+    failures: Counter,
+}
+
+impl SnapshotMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("snapshot");
+        registry.register("bytes", "Size of the last snapshot on disk", self.bytes.clone());
+        registry.register("rooms", "Rooms in it", self.rooms.clone());
+        let help = "When it was written, in Unix time; 0 when none was";
+        registry.register("written_timestamp_seconds", help, self.written_at.clone());
+        let help = "Snapshots that could not be written";
+        registry.register("failures", help, self.failures.clone());
+    }
+
+    pub(crate) fn written(&self, bytes: usize, rooms: usize, unix_ms: u64) {
+        set(&self.bytes, bytes);
+        set(&self.rooms, rooms);
+        self.written_at.set(Duration::from_millis(unix_ms).as_secs_f64());
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failures.inc();
+    }
 }
 
 impl Metrics {
@@ -55,11 +88,14 @@ impl Metrics {
             media: Family::default(),
             datagrams: Family::default(),
             calls: Family::default(),
+            hints: Gauge::default(),
+            snapshot: SnapshotMetrics::default(),
             directory: DirectoryMetrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("outlast_gateway");
         metrics.register_view(registry);
         metrics.register_clients(registry);
+        metrics.snapshot.register(registry);
         metrics.directory.register(registry);
         metrics
     }
@@ -73,6 +109,8 @@ impl Metrics {
         let help = "Other gateways heard lately";
         registry.register("gateways_heard", help, self.gateways_heard.clone());
         registry.register("rooms", "Rooms known", self.rooms.clone());
+        let help = "Rooms known from the snapshot of the last start alone";
+        registry.register("hints", help, self.hints.clone());
         let help = "Rooms given a new home because they had lost theirs";
         registry.register("moves", help, self.moves.clone());
         let help = "Plans to move rooms that were not carried out because of a flaw";
@@ -106,6 +144,7 @@ impl Metrics {
         set(&self.ejected, facts.ejected);
         set(&self.gateways_heard, facts.gateways);
         set(&self.rooms, facts.rooms);
+        set(&self.hints, facts.hints);
         set(&self.sessions, facts.sessions);
         set(&self.asks, facts.asks);
         raise(&self.moves, facts.moves);

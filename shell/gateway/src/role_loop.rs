@@ -7,11 +7,11 @@ use std::{
 };
 
 use outlast_gateway_core::{
-    AskId, Change, Health, Input, Located, Output, RegionHealth, Role, Session, Why,
+    AskId, Change, Health, Input, Located, Output, RegionHealth, Remembered, Role, Session, Why,
 };
 use outlast_model::{NodeId, RegionName, RoomName, SessionId, Time};
 use outlast_runtime::Clock;
-use outlast_wire::{Message, Process};
+use outlast_wire::{Message, Process, SnapshotWriter};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::sleep,
@@ -262,6 +262,16 @@ impl RoleLoop {
         let inner = self.lock();
         let nodes = inner.role.view().nodes();
         nodes.filter(|node| node.health != Health::Down).map(|node| node.facts.id.clone()).collect()
+    }
+
+    /// Writes the next `count` rooms of the view: see [`Role::remember`].
+    pub(crate) fn remember(
+        &self,
+        from: Option<Remembered>,
+        count: usize,
+        into: &mut SnapshotWriter,
+    ) -> Option<Remembered> {
+        self.lock().role.remember(from, count, into)
     }
 
     /// Whether an unknown room is really unknown.

@@ -1,7 +1,9 @@
 //! Loading a configuration for `serve`, and `outlast check`, which only tells what is wrong with it.
 
 use std::{
+    ffi::OsStr,
     fmt::Write,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -26,8 +28,18 @@ pub(crate) fn load(overrides: &Overrides) -> anyhow::Result<Settings> {
         }
     };
     let overriding = overrides.with_environment(|name| std::env::var_os(name));
-    config::read(&text, &folder, &overriding, outlast_runtime::cores())
-        .map_err(|mistakes| anyhow::anyhow!(list(overrides.config.as_deref(), &mistakes)))
+    let mut settings = config::read(&text, &folder, &overriding, outlast_runtime::cores())
+        .map_err(|mistakes| anyhow::anyhow!(list(overrides.config.as_deref(), &mistakes)))?;
+    if let Some(gateway) = settings.gateway.as_mut().filter(|gateway| gateway.state_dir.is_none()) {
+        gateway.state_dir = std::env::var_os("STATE_DIRECTORY").and_then(|list| first(&list));
+    }
+    Ok(settings)
+}
+
+/// The first folder of systemd's list (`StateDirectory=` in the unit).
+fn first(list: &OsStr) -> Option<PathBuf> {
+    let first = list.as_encoded_bytes().split(|byte| *byte == b':').next()?;
+    (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
 }
 
 fn list(file: Option<&Path>, mistakes: &[Mistake]) -> String {
@@ -43,9 +55,15 @@ fn list(file: Option<&Path>, mistakes: &[Mistake]) -> String {
 /// Tells all mistakes, or in one line what the process would be.
 ///
 /// # Errors
-/// When there is a mistake.
+/// When there is a mistake, or nothing can be written where the gateway keeps its state.
 pub(crate) fn run(overrides: &Overrides) -> anyhow::Result<()> {
     let settings = load(overrides)?;
+    if let Some(gateway) = &settings.gateway
+        && let Some(folder) = &gateway.state_dir
+    {
+        outlast_gateway::try_state_dir(folder, &gateway.id)
+            .with_context(|| format!("{} cannot be written, and gateway.state_dir or systemd's StateDirectory says that the gateway keeps its state there", folder.display()))?;
+    }
     println!("{}", summary(&settings));
     Ok(())
 }
@@ -54,6 +72,9 @@ fn summary(settings: &Settings) -> String {
     let mut text = format!("No mistakes. Region {}", settings.region);
     if let Some(gateway) = &settings.gateway {
         let _ = write!(text, ", gateway {} on {}", gateway.id, gateway.listen);
+        if let Some(folder) = &gateway.state_dir {
+            let _ = write!(text, " with its state in {}", folder.display());
+        }
     }
     if let Some(node) = &settings.node {
         let ports = match node.media_ports {
@@ -64,4 +85,19 @@ fn summary(settings: &Settings) -> String {
     }
     let _ = write!(text, ", {} API keys, {} peers.", settings.keys.len(), settings.peers.len());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_lists_folders() {
+        let check = |list: &str, expected: Option<&str>| {
+            assert_eq!(first(OsStr::new(list)), expected.map(PathBuf::from), "{list}");
+        };
+        check("/var/lib/outlast", Some("/var/lib/outlast"));
+        check("/var/lib/outlast:/var/lib/other", Some("/var/lib/outlast"));
+        check("", None);
+    }
 }

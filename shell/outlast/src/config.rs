@@ -101,6 +101,7 @@ fn gateway(rules: &Rules<'_>, id: String) -> Gateway {
         trusted_proxies: values.addresses("gateway.trusted_proxies").to_vec(),
         reconnects_per_second: values.integer("gateway.reconnects_per_s"),
         page_dir: values.written("gateway.page_dir").then(|| rules.path("gateway.page_dir")),
+        state_dir: values.written("gateway.state_dir").then(|| rules.path("gateway.state_dir")),
         wipe_hook: values.flag("debug.panic_hook"),
     }
 }

@@ -8,9 +8,10 @@ mod door;
 mod fleet;
 mod outcomes;
 mod peer;
+mod restart;
 mod signalling;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use outlast_engines::{Access, Address, Directory};
 use outlast_gateway::{Gateway, GatewayConfig, GatewayPeer, NodePeer, room_keyer};
@@ -50,6 +51,22 @@ impl Cluster {
     }
 }
 
+/// What is not always the same about a gateway.
+struct Beginning {
+    gateways: Vec<GatewayPeer>,
+    state_dir: Option<PathBuf>,
+    directory: Address,
+    /// They never name a room.
+    nodes_are_mute: bool,
+}
+
+impl Default for Beginning {
+    fn default() -> Self {
+        let directory = Address::Embedded;
+        Beginning { gateways: Vec::new(), state_dir: None, directory, nodes_are_mute: false }
+    }
+}
+
 /// A running gateway with its nodes.
 struct World {
     cluster: Cluster,
@@ -69,6 +86,11 @@ impl World {
 
     /// The same among other gateways.
     async fn start(cluster: Cluster, ids: &[&str], gateways: Vec<GatewayPeer>) -> World {
+        World::start_with(cluster, ids, Beginning { gateways, ..Beginning::default() }).await
+    }
+
+    async fn start_with(cluster: Cluster, ids: &[&str], beginning: Beginning) -> World {
+        let Beginning { gateways, state_dir, directory, nodes_are_mute } = beginning;
         let mut peers = Vec::new();
         for id in ids {
             peers.push(Peer::bind(&cluster, id).await);
@@ -81,10 +103,11 @@ impl World {
             capacity: 1,
         });
         let access = Access::default();
-        let directory = Directory::connect(&Address::Embedded, &access, Clock::start()).unwrap();
-        let embedded = directory.embedded.clone().unwrap();
+        let directory = Directory::connect(&directory, &access, Clock::start()).unwrap();
+        let embedded = directory.embedded.clone();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = GatewayConfig {
+            state_dir,
             id: "gw".into(),
             region: "eu".into(),
             epoch: Epoch(1),
@@ -107,10 +130,11 @@ impl World {
         let gateway = Gateway::bind(config, &mut registry).unwrap();
         let (public, beat, ready) =
             (gateway.public_address(), gateway.beat_address(), gateway.readiness());
-        let wipe_directory = Box::new(move || embedded.wipe());
+        let wipe_directory = Box::new(move || embedded.as_ref().unwrap().wipe());
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(gateway.run(stopped));
         for peer in &mut peers {
+            peer.mute(nodes_are_mute);
             peer.run(&cluster, beat);
         }
         let world = World { cluster, peers, public, registry, wipe_directory, stop, running };

@@ -85,6 +85,8 @@ struct State {
     keys: ApiKeys,
     life: watch::Sender<Life>,
     draining: AtomicBool,
+    /// It says nothing on its room stream.
+    mute: AtomicBool,
     rooms: watch::Sender<Rooms>,
     /// By room; named behind it.
     rulings: Mutex<Vec<(String, Identity, Ruling)>>,
@@ -107,6 +109,7 @@ impl Peer {
             keys: cluster.keys.clone(),
             life: watch::channel(Life::Running).0,
             draining: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             rooms: watch::channel(Rooms::new()).0,
             rulings: Mutex::default(),
             refusal: Mutex::default(),
@@ -175,6 +178,11 @@ impl Peer {
                 }
             }
         });
+    }
+
+    /// Whether it names no room from now on.
+    pub(crate) fn mute(&self, mute: bool) {
+        self.state.mute.store(mute, Ordering::Relaxed);
     }
 
     pub(crate) fn live(&self, life: Life) {
@@ -324,6 +332,10 @@ async fn call(state: &State, method: String, request: Request<Incoming>) -> Resp
 /// The room stream: everything, then what is new.
 async fn name_rooms(state: &State, mut socket: WebSocket) {
     let (mut rooms, mut life) = (state.rooms.subscribe(), state.life.subscribe());
+    if state.mute.load(Ordering::Relaxed) {
+        let _ = life.wait_for(|life| *life == Life::Dead).await;
+        return;
+    }
     let mut named = Rooms::new();
     let mut synced = false;
     loop {

@@ -91,10 +91,11 @@ impl Rules<'_> {
             }
             self.pem(cert, "BEGIN CERTIFICATE");
             self.pem(key, "PRIVATE KEY");
-            let folder = "gateway.page_dir";
-            if self.values.written(folder) && !self.path(folder).is_dir() {
-                let what = format!("{} is no folder", self.path(folder).display());
-                self.wrong(folder, what, "Put the folder there, or remove the key");
+            for folder in ["gateway.page_dir", "gateway.state_dir"] {
+                if self.values.written(folder) && !self.path(folder).is_dir() {
+                    let what = format!("{} is no folder", self.path(folder).display());
+                    self.wrong(folder, what, "Put the folder there, or remove the key");
+                }
             }
         }
         let admin_is_local = self.values.socket("admin.listen").ip().is_loopback();

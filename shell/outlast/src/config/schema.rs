@@ -98,6 +98,7 @@ pub(crate) const KEYS: &[Key] = &[
         "Proxies whose X-Forwarded-For is believed",
     ),
     key("gateway.reconnects_per_s", Kind::Integer(0, 100_000), "0", "Pace of moving clients"),
+    key("gateway.state_dir", Kind::Folder, "", "Folder for what is to outlast a restart"),
     key("gateway.page_dir", Kind::Folder, "", "Folder of files that the gateway serves, flat"),
     key("node.id", Kind::Name, "", "The node's name, unique over all regions"),
     key("node.listen", Kind::Listen, "0.0.0.0:7881", "Where gateways come in (mutual TLS)"),

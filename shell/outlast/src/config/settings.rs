@@ -83,6 +83,8 @@ pub(crate) struct Gateway {
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Clients told to come back in a second, when their node is gone; 0: what the nodes left can take.
     pub(crate) reconnects_per_second: u32,
+    /// Folder for what is to outlast a restart.
+    pub(crate) state_dir: Option<PathBuf>,
     /// Folder of files to serve.
     pub(crate) page_dir: Option<PathBuf>,
     /// Whether tests may wipe the directory.

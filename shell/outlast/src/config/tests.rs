@@ -192,6 +192,7 @@ const ROWS: &[(&str, &str, &str)] = &[
         "line 3: keys_file: line 1 of the file is not",
     ),
     ("[node]", "[gateway]\npage_dir = \"nowhere\"\n[node]", "line 12: gateway.page_dir: "),
+    ("[node]", "[gateway]\nstate_dir = \"nowhere\"\n[node]", "line 12: gateway.state_dir: "),
     (
         "[node]",
         "[gateway]\ntls_cert = \"ca.pem\"\n[node]",

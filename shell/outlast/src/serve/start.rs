@@ -207,6 +207,8 @@ async fn gateway_config(
         gateways,
         directory,
         room_keyer: shared.room_keyer,
+        // A process on its own has another secret after each start, and nobody to ask about its rooms.
+        state_dir: gateway.state_dir.clone().filter(|_| settings.cluster.is_some()),
         tell_per_second: Some(gateway.reconnects_per_second).filter(|pace| *pace > 0),
         pages,
     })
