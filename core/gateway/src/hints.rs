@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use outlast_control::{ENDED_KEPT, Health, Home, Placement};
-use outlast_model::{Epoch, Generation, NodeId, RoomName, Time};
+use outlast_control::{ENDED_KEPT, Home, Placement};
+use outlast_model::{Epoch, NodeId, RoomName, Time};
 use outlast_wire::{RoomFrame, Snapshot, SnapshotNode, SnapshotWriter};
 
 use crate::Role;
@@ -98,12 +98,9 @@ impl Role {
         for frame in frames {
             match frame {
                 RoomFrame::Hosted { room, generation, settings } => {
-                    // Of no generation: whatever a home says is newer.
-                    let by = Home { node: id.clone(), generation: Generation(0) };
-                    if let Some(settings) = settings {
-                        self.view.set_settings(now, &room, &by, Some(Arc::new(settings)));
-                    }
-                    self.hints.insert(room, Home { node: id.clone(), generation });
+                    let home = Home { node: id.clone(), generation };
+                    self.view.set_settings(now, &room, &home, settings.map(Arc::new));
+                    self.hints.insert(room, home);
                 }
                 RoomFrame::Ruled { room, generation, identity, ruling } => {
                     let home = Home { node: id.clone(), generation };
@@ -121,8 +118,7 @@ impl Role {
         let (epoch, _) = self.hints.nodes.get(node)?;
         let state = self.nodes.get(node)?;
         let view = self.view.node(node)?;
-        let lives = view.health == Health::Alive && view.keeps_rooms();
-        let fits = lives
+        let fits = view.keeps_rooms()
             && state.start == Some(*epoch)
             && self.view.home_and_plan(room) == (None, None)
             && !self.claims.is_pending(room)

@@ -21,7 +21,7 @@ use crate::{
 /// A gateway's process.
 #[derive(Default)]
 pub(crate) struct Gateway {
-    role: Option<Role>,
+    pub(crate) role: Option<Role>,
     pub(crate) epoch: Epoch,
     pub(crate) visits: Vec<Visit>,
     pub(crate) streams: Vec<Stream>,
@@ -111,6 +111,7 @@ impl World {
             first_homes: vec![None; self.room_names.len()],
             ..Gateway::default()
         };
+        self.read_disk(gateway, local);
         self.start_streams(gateway);
         self.gateway(gateway, Input::Wake);
     }
@@ -155,6 +156,7 @@ impl World {
             return self.kill(gateway, false);
         }
         self.gateway(gateway, Input::Wake);
+        self.look_at_disk(gateway);
     }
 
     pub(crate) fn gateway_hears(&mut self, packet: Packet) {

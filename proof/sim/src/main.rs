@@ -7,6 +7,7 @@
 mod chance;
 mod client;
 mod conn;
+mod disk;
 mod draw;
 mod ending;
 mod engine;

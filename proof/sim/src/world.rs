@@ -9,6 +9,7 @@ use crate::{
     chance::Stream,
     client::Client,
     conn::{Conns, Frame, Purpose},
+    disk::Disk,
     engine::{Engine, EngineAnswer, EngineCall},
     event::{ConnId, Event, Side, Slots, Timer},
     flaps::Flaps,
@@ -56,6 +57,8 @@ pub(crate) struct World {
     /// Gateways first, then nodes; also the numbers of their hosts.
     pub(crate) processes: Vec<Process>,
     pub(crate) gateways: Vec<Gateway>,
+    /// By gateway; they outlast processes.
+    pub(crate) disks: Vec<Disk>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) clients: Vec<Client>,
     pub(crate) engine: Engine,
@@ -115,6 +118,7 @@ impl World {
             calls: Slots::default(),
             answers: Slots::default(),
             gateways: (0..names.gateways).map(|_| Gateway::default()).collect(),
+            disks: vec![Disk::default(); names.gateways],
             nodes: nodes.clone().map(|_| Node::default()).collect(),
             clients,
             engine: Engine::new(engine_host, seed),

@@ -140,6 +140,18 @@ fn a_home_that_is_down_or_another_process_by_now_is_none_and_what_was_said_of_th
         synced(world, "eu-2");
     });
     check(|world| world.node("eu-2").draining = true);
+    // It lived, and has died since.
+    check(|world| {
+        world.run(900);
+        assert!(world.role.resume(&"a".into()).is_ok());
+        world.silence("eu-2");
+        world.run(2_500);
+    });
+    // It has begun anew, and has not said more than that.
+    check(|world| {
+        world.start("eu-2", 2);
+        world.run(2_000);
+    });
 }
 
 #[test]
@@ -154,14 +166,16 @@ fn whatever_somebody_says_counts_more() {
     assert_eq!(world.went(ask), Some(("us-1", 6, true)), "also who is on the way");
     assert!(!world.role.settled(world.now));
     assert_eq!(world.place("a"), Some(("us-1".to_owned(), 6, true)));
-    // Another node has it, under a lower one: it says so now.
+    // Another node has it, under a lower one: it says so now, and what it is set to.
     let mut world = restarted(vec![was("eu-2", "a")], &[], AGE);
     world.run(600);
     begin(&mut world, "us-1");
-    world.hosts("us-1", "a", 2);
+    world.hosts_with("us-1", "a", 2, Some(settings(9)));
     synced(&mut world, "us-1");
     world.run(2_000);
     assert_eq!(world.place("a"), Some(("us-1".to_owned(), 2, true)));
+    let set = world.role.view().settings(&"a".into()).unwrap();
+    assert_eq!(set.max_participants, 9);
     // The node itself does not have it, and what was said of it is over with it.
     let mut world = restarted(vec![was("eu-2", "a")], &[], AGE);
     world.run(600);

@@ -1,5 +1,7 @@
 //! A directory in shards, one a region: the rooms of one that is away go to the next, and come home.
 
+use outlast_directory::Request;
+
 use crate::{
     claims::sent,
     engine::Way,
@@ -134,4 +136,36 @@ fn without_any_shard_rooms_are_placed_as_without_a_directory() {
     let ask = world.join(&room);
     assert!(world.went(ask).is_some(), "nobody waits");
     assert_eq!(world.role.facts(world.now).provisional, 1);
+}
+
+#[test]
+fn each_shard_is_told_its_rooms_at_its_own_pace() {
+    let mut world = world();
+    let rooms: Vec<_> = (0..1_200).map(|n| format!("room-{n}")).collect();
+    // One shard takes longer to answer than the others, and has as many announcements in its hands as it may.
+    for (shard, way) in [(0, 20), (1, 390), (2, 20)] {
+        world.parts[shard].way = Way::Up(way);
+    }
+    world.requests.clear();
+    let began = world.now;
+    for room in &rooms {
+        world.hosts("eu-1", room, 1);
+    }
+    world.run(1_000);
+    let layout = crate::engine::layout(&SHARDS);
+    let own = |room| usize::from(layout.order(room)[0].0);
+    let mut told = [[0; 20]; 3];
+    for (at, request) in &world.requests {
+        if let Request::Place { room, .. } = request {
+            let batch = at.since(began).as_millis().saturating_sub(1) as usize / 50;
+            told[own(*room)][batch.min(19)] += 1;
+        }
+    }
+    let total = told.map(|batches| batches.iter().sum::<usize>());
+    assert!(total[0] > 350 && total[2] > 350, "of some 400: {total:?}");
+    assert!((64..=3 * 64).contains(&total[1]), "64 each 390 ms: {total:?}");
+    assert!(told.iter().flatten().all(|batch| *batch <= 50), "{told:?}");
+    world.run(10_000);
+    let told = |room: &String| world.held_at(own(World::key(room)), room).is_some();
+    assert!(rooms.iter().all(told));
 }
