@@ -99,6 +99,14 @@ impl Kept {
         self.bytes += room.rulings.bytes();
     }
 
+    /// That a stay has ended in `room` is not known any more.
+    pub(crate) fn forget_end(&mut self, room: &RoomName, identity: &Identity) {
+        let Some(room) = self.rooms.get_mut(room) else { return };
+        self.bytes -= room.rulings.bytes();
+        room.rulings.forget_end(identity);
+        self.bytes += room.rulings.bytes();
+    }
+
     /// Keeps what `room` is set to according to `by`, while it has a home or for [`ENDED_KEPT`] without one. Returns
     /// whether it did: not when a later generation has spoken, nor when there are too many and all have homes.
     pub(crate) fn set(

@@ -327,8 +327,14 @@ impl View {
         home: &Home,
         (identity, ruling): (&Identity, Option<Ruling>),
     ) -> bool {
-        if ruling.is_none() && self.lives_elsewhere(room, &home.node) {
-            return false;
+        if self.lives_elsewhere(room, &home.node) {
+            if ruling.is_none() {
+                return false;
+            }
+            // Of two that live each speaks for those who are there: the other may have ended their stays.
+            if self.homes.at(room, &home.node).is_some() {
+                self.kept.forget_end(room, identity);
+            }
         }
         let homed = self.home(room).is_some();
         self.kept.rule(now, room, home, (identity, ruling), homed)
@@ -601,5 +607,16 @@ mod tests {
             view.retain_rulings(&b, &room, |_| false);
             assert_eq!(view.ruling(&room, &ann).is_some(), apart);
         }
+        // They met again when it had ended where they were not.
+        let mut view = view();
+        for node in [&a, &b] {
+            view.node_mut(node).unwrap().health = Health::Alive;
+        }
+        view.opened(&b, &room, Generation(2));
+        view.rule(NOW, &room, &home(&b, 2), (&ann, Some(ruling.clone())));
+        view.rule(NOW, &room, &home(&b, 2), (&ann, None));
+        view.opened(&a, &room, Generation(1));
+        view.rule(NOW, &room, &home(&a, 1), (&ann, Some(ruling.clone())));
+        assert_eq!(view.ruling(&room, &ann), Some(&ruling));
     }
 }

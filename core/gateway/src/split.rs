@@ -241,10 +241,13 @@ impl Role {
             && self.nodes.get(node).is_some_and(|state| state.echoed >= self.resumed_at)
     }
 
-    /// Whether that `node` has `room` may be of long ago: it is naming its rooms again, and has not named this one; or this
-    /// process has stood still for so long that the stream may have broken on the way, without the last words on it, and has
+    /// Whether that `node` has `room` may be over: it has missed beats, and may be dead, so that who made way for it would have
+    /// to go on; it is naming its rooms again, and has not named this one; or this process has stood still for so long that the stream may have broken on the way, without the last words on it, and has
     /// run for a moment only.
     fn is_unproven(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
+        if self.view.node(node).is_some_and(|node| node.health == Health::Suspect) {
+            return true;
+        }
         match self.nodes.get(node).map(|state| &state.stream) {
             Some(Stream::Opened { .. }) => true,
             Some(Stream::Naming { named, .. }) => !named.contains(room),

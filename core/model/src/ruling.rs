@@ -154,6 +154,14 @@ impl Rulings {
         });
     }
 
+    /// That the stay of `identity` is over is not known any more: whoever says that it is not is believed.
+    pub fn forget_end(&mut self, identity: &Identity) {
+        if self.said.get(identity).is_some_and(|said| said.ruling.is_none()) {
+            self.said.remove(identity);
+            self.bytes -= identity.as_str().len();
+        }
+    }
+
     /// The home at `by` has named every ruling that it holds, `named`: the stays of others that it had last are over.
     pub fn retain(
         &mut self,
@@ -305,6 +313,13 @@ mod tests {
         assert!(!hear(&mut rulings, 1, &bob, None) && rulings.get(&bob).is_some());
         assert!(!hear(&mut rulings, 1, &bob, Some(ruling(4, 2))));
         assert!(hear(&mut rulings, 1, &bob, None));
+        rulings.forget_end(&ann);
+        assert_eq!(heard(&rulings), Some((1, 1)));
+        rulings.forget_end(&bob);
+        assert_eq!(rulings.bytes(), 5);
+        assert!(
+            !hear(&mut rulings, 0, &bob, None) && hear(&mut rulings, 0, &bob, Some(ruling(1, 1)))
+        );
     }
 
     #[test]

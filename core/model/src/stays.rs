@@ -67,6 +67,12 @@ impl Stays {
         self.rulings.remove(identity).is_some()
     }
 
+    /// The room counts here again, after it has been elsewhere: whoever is away from here may come from there, and has a
+    /// whole [`AWAY_KEPT`] for that.
+    pub fn wait_anew(&mut self) {
+        self.away.clear();
+    }
+
     /// Whose stay is over because it has been away for [`AWAY_KEPT`]; to be asked now and then.
     pub fn overdue(&mut self, now: Time, is_here: impl Fn(&Identity) -> bool) -> Vec<Identity> {
         let away: Vec<_> =
@@ -111,7 +117,9 @@ mod tests {
         assert_eq!(overdue(&mut stays, 69, false), 0);
         assert_eq!(overdue(&mut stays, 70, true), 0, "just back");
         assert_eq!(overdue(&mut stays, 80, false), 0);
-        assert_eq!(overdue(&mut stays, 140, false), 1);
+        stays.wait_anew();
+        assert_eq!(overdue(&mut stays, 140, false), 0);
+        assert_eq!(overdue(&mut stays, 200, false), 1);
         assert!(stays.end(&ann));
         assert_eq!(overdue(&mut stays, 300, false), 0);
     }

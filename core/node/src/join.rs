@@ -126,7 +126,10 @@ impl Shard {
                 return Err(Refusal { about, ..Refusal::new(409, text) });
             }
             let raised = generation > room.generation;
-            room.generation = generation;
+            if raised {
+                room.generation = generation;
+                room.stays.wait_anew();
+            }
             return Ok((key, raised));
         }
         let sid = RoomSid::from(self.fresh_id("RM_"));

@@ -37,6 +37,8 @@ pub(crate) struct Gateway {
     pub(crate) judged_at: Vec<Time>,
     /// When it gave each node up, the last two times.
     pub(crate) falls: Vec<[Option<Time>; 2]>,
+    /// Nodes that it has ejected while something kept clients from them.
+    pub(crate) ejected: Vec<bool>,
     /// What it is doing now says that a node's health has changed.
     pub(crate) judging: bool,
     /// When a node has told it of each room last.
@@ -105,6 +107,7 @@ impl World {
             claimed: BTreeSet::new(),
             turned_away: Vec::new(),
             judged_at: vec![Time::ZERO; self.nodes.len()],
+            ejected: vec![false; self.nodes.len()],
             heard_of: vec![Time::ZERO; self.room_names.len()],
             falls: vec![[None; 2]; self.nodes.len()],
             ended: vec![Generation::default(); self.room_names.len()],
@@ -247,6 +250,7 @@ impl World {
                     let name = &world.gateway_ids[gateway];
                     format!("{name} {} {node}", if ejected { "ejects" } else { "takes back" })
                 });
+                self.ejects(gateway, self.node_number(&node), ejected);
             }
             Output::RegionVerdict { region, health } => {
                 self.note(|world| {

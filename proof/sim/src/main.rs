@@ -30,6 +30,7 @@ mod run;
 mod say;
 mod scale;
 mod schedule;
+mod settings;
 mod shard;
 mod shrink;
 mod stream;

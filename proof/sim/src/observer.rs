@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use outlast_control::PLANNED_KEPT;
-use outlast_gateway_core::{Change, Health, Placement, Why};
+use outlast_gateway_core::{Change, Health, Why};
 use outlast_model::{Generation, RoomSettings, Time};
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) const NEWS_MAX: Duration = Duration::from_secs(1);
 /// A room is not opened at one node more often than so in this span, while others open it too.
 const OPENINGS_MAX: usize = 4;
 const FEUD_SPAN: Duration = Duration::from_secs(10);
+/// Who came to a room again so soon may be left there beside its home for [`SPLIT_SPAN`].
+const RETURN_SPAN: Duration = Duration::from_secs(12);
 /// By so much the observer may take a lease for longer than it is.
 const LEASE_SLACK: Duration = Duration::from_millis(500);
 /// For so long a process that stood still works on what it knew before.
@@ -54,21 +56,23 @@ pub(crate) struct Violation {
 
 /// What is known of a room.
 #[derive(Clone, Debug, Default)]
-struct RoomTruth {
+pub(crate) struct RoomTruth {
     /// It has had two homes since then that could be talked to.
     split_since: Option<Time>,
     /// When it last had two.
     split_at: Option<Time>,
     /// Where it came to lately.
     openings: Vec<(Time, usize)>,
+    /// When it last came back to a node that it had left for another.
+    returned_at: Option<Time>,
     /// What it was made as by the server API, while it lives.
-    settings: Option<RoomSettings>,
+    pub(crate) settings: Option<RoomSettings>,
 }
 
 /// Everything that the observer keeps.
 pub(crate) struct Observer {
     pub(crate) violation: Option<Violation>,
-    rooms: Vec<RoomTruth>,
+    pub(crate) rooms: Vec<RoomTruth>,
     /// When each client could be served without a break since.
     served_since: Vec<Option<Time>>,
     people_disturbed: Vec<Time>,
@@ -170,12 +174,17 @@ impl World {
         if others > 0 {
             truth.split_at = Some(now);
         }
-        truth.openings.retain(|(at, _)| now.since(*at) < FEUD_SPAN);
+        truth.openings.retain(|(at, _)| now.since(*at) < RETURN_SPAN);
         if truth.openings.last().is_none_or(|(_, last)| *last != node) {
+            if truth.openings.iter().any(|(_, other)| *other == node) {
+                truth.returned_at = Some(now);
+            }
             truth.openings.push((now, node));
         }
-        let here = truth.openings.iter().filter(|(_, other)| *other == node).count();
-        if here > OPENINGS_MAX && truth.openings.len() > here {
+        let lately = |(at, _): &(Time, usize)| now.since(*at) < FEUD_SPAN;
+        let openings: Vec<_> = truth.openings.iter().filter(|it| lately(it)).collect();
+        let here = openings.iter().filter(|(_, other)| *other == node).count();
+        if here > OPENINGS_MAX && openings.len() > here {
             self.violated("feud", |world| {
                 format!("room-{room} comes to {} again and again", world.node_ids[node])
             });
@@ -222,6 +231,13 @@ impl World {
         }
     }
 
+    /// A gateway has ejected a node, or has taken it back.
+    pub(crate) fn ejects(&mut self, gateway: usize, node: usize, ejected: bool) {
+        let people = self.observer.people_disturbed.iter().any(|until| *until >= self.now);
+        let disturbed = people || self.node_disturbed(node) || self.is_disturbed(gateway);
+        self.gateways[gateway].ejected[node] = ejected && disturbed;
+    }
+
     /// A gateway tells a client to reconnect.
     pub(crate) fn was_told(&mut self, gateway: usize, client: usize, node: usize, why: Why) {
         self.observer.told += 1;
@@ -261,6 +277,7 @@ impl World {
             && !self.is_disturbed(gateway)
             && !self.node_disturbed(home)
             && !self.node_disturbed(node)
+            && !self.gateways[gateway].ejected[home]
             && self.hosts(room).count() == 1
             && self.sends(home)
             && self.observer.rooms[room].split_at.is_none_or(|at| self.now.since(at) > SPLIT_SPAN);
@@ -291,61 +308,6 @@ impl World {
             self.violated("false-alarm", |world| {
                 let (gateway, node) = (&world.gateway_ids[gateway], &world.node_ids[node]);
                 format!("{gateway} gives {node} up, and nothing was wrong")
-            });
-        }
-    }
-
-    /// What a room is made as that nobody has told anything of: one of them is made by the server API.
-    pub(crate) fn first_settings(&mut self, room: usize) -> Option<RoomSettings> {
-        let truth = &mut self.observer.rooms[room];
-        if room == 0 && truth.settings.is_none() {
-            let made = RoomSettings {
-                empty_timeout_s: 300,
-                departure_timeout_s: 20,
-                max_participants: 50,
-                metadata: "made by the server API".to_owned(),
-                created_unix_ms: 1_800_000_000_000,
-                by_api: true,
-            };
-            truth.settings = Some(made.clone());
-            return Some(made);
-        }
-        None
-    }
-
-    /// A room has ended where it was, since nobody was left in it.
-    pub(crate) fn room_ends(&mut self, room: usize) {
-        if self.nodes.iter().all(|node| node.shard.room(room).is_none()) {
-            self.stays_end(room);
-            self.observer.rooms[room].settings = None;
-            for gateway in &mut self.gateways {
-                if let Some(told) = gateway.told_settings.get_mut(room) {
-                    *told = false;
-                }
-            }
-        }
-    }
-
-    /// A gateway sends somebody to a new home, with the room's settings if it was told them; to a home that it knows, if that
-    /// has named the room without.
-    pub(crate) fn check_settings(
-        &mut self,
-        gateway: usize,
-        room: usize,
-        placement: &Placement,
-        settings: Option<&RoomSettings>,
-    ) {
-        let Some(made) = &self.observer.rooms[room].settings else { return };
-        let (node, gateway_) = (self.node_number(&placement.node), &self.gateways[gateway]);
-        let told = gateway_.told_settings[room];
-        let there = self.nodes[node].shard.room(room);
-        let knows = placement.home
-            && (gateway_.bare_at[room] != Some(node)
-                || there.is_none_or(|open| open.settings.is_some()));
-        if told && !knows && settings != Some(made) {
-            self.violated("settings", |world| {
-                let (gateway, node) = (&world.gateway_ids[gateway], &placement.node);
-                format!("{gateway} moves room-{room} to {node} without its settings")
             });
         }
     }
@@ -439,7 +401,7 @@ impl World {
             && !self.has_home_that_flaps(room);
         let now = self.now;
         let truth = &mut self.observer.rooms[room];
-        if !witnessed {
+        if !witnessed || truth.returned_at.is_some_and(|at| now.since(at) < SPLIT_SPAN) {
             truth.split_since = None;
             return;
         }

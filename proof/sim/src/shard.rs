@@ -114,8 +114,12 @@ impl Shard {
         if generation < open.generation {
             return Entered::Stale;
         }
-        opened |= generation > open.generation || open.settings.is_none() && settings.is_some();
-        open.generation = generation;
+        if generation > open.generation {
+            open.generation = generation;
+            open.stays.wait_anew();
+            opened = true;
+        }
+        opened |= open.settings.is_none() && settings.is_some();
         open.settings = open.settings.take().or(settings);
         let newest = open.stays.inherit(identity, member.token.ruling(), sent);
         let mut ruled = None;

@@ -105,6 +105,9 @@ found! {
     two_homes_that_a_dead_third_left_behind_stayed_two: 263556,
     a_ruling_of_a_room_that_began_anew_was_taken_for_an_old_one: 22281,
     a_stay_at_one_home_was_over_for_the_other: 28929,
+    a_home_whose_people_came_back_did_not_wait_for_them: 92972,
+    a_home_made_way_for_one_that_had_just_died: 118036,
+    a_stay_that_one_of_two_homes_had_ended_went_on_at_the_other: 131620,
 }
 
 #[test]

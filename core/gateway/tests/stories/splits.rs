@@ -169,6 +169,27 @@ fn what_a_node_named_last_goes_with_its_process_whether_a_beat_or_the_stream_tel
 }
 
 #[test]
+fn nobody_makes_way_for_a_home_that_may_be_dead() {
+    for back in [true, false] {
+        let mut world = World::new(&Setup::default());
+        world.hosts("eu-1", "a", 3);
+        world.run(1_000);
+        world.silence("eu-1");
+        world.run(1_200);
+        assert_eq!(world.health("eu-1"), Health::Suspect);
+        world.hosts("eu-2", "a", 1);
+        world.run(300);
+        assert_eq!(world.steered(), []);
+        if back {
+            world.wake_up("eu-1");
+        }
+        world.run(3_000);
+        let steered = if back { vec![steer("eu-2", "eu-1", 3)] } else { Vec::new() };
+        assert_eq!(world.steered(), steered);
+    }
+}
+
+#[test]
 fn of_two_homes_found_when_the_third_is_dead_one_becomes_the_home_though_nobody_was_there() {
     for directory in [None, Some(true)] {
         let mut world = World::new(&Setup { directory, ..Setup::default() });
