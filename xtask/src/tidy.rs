@@ -11,7 +11,11 @@ use crate::mutants;
 /// Everything that breaks a rule, as `where: what`.
 pub(crate) fn all() -> Vec<String> {
     let mut complaints = files::check(&root(), &tracked());
-    complaints.extend(crates::check(&metadata()));
+    let metadata = metadata();
+    complaints.extend(crates::check(&metadata));
+    for name in crates::core(&metadata) {
+        complaints.extend(crates::check_core(name, &tree(name)));
+    }
     complaints.extend(mutants::check(&root()));
     complaints
 }
@@ -33,6 +37,13 @@ fn metadata() -> serde_json::Value {
     let mut cargo = Command::new(env!("CARGO"));
     let text = output(cargo.args(arguments).args(target).current_dir(root()));
     serde_json::from_str(&text).expect("cargo writes JSON")
+}
+
+/// All that this package stands on, itself included.
+fn tree(name: &str) -> String {
+    let arguments = ["tree", "--locked", "--edges", "normal", "--prefix", "none"];
+    let target = ["--target", "x86_64-unknown-linux-gnu", "--package", name];
+    output(Command::new(env!("CARGO")).args(arguments).args(target).current_dir(root()))
 }
 
 fn output(command: &mut Command) -> String {
