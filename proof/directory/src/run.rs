@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
-use outlast_directory::{Failure, InstanceId, Placed, Record, Reply, Request};
+use outlast_directory::{Failure, InstanceId, Record, Reply, Request, RoomKey};
 use outlast_engines::{Engine, Partition, REPLY_MAX};
 use outlast_model::Time;
 use outlast_runtime::{Clock, entropy};
@@ -51,7 +51,7 @@ pub struct Outcome {
     pub unknown: usize,
     /// Requests that were answered `Unavailable`.
     pub unavailable: usize,
-    /// Longest stretch in which nobody won or lost a claim.
+    /// Longest stretch in which nobody won or lost a claim in one of the partitions.
     pub outage: Duration,
     /// When the fault was.
     pub happened: Happened,
@@ -125,7 +125,11 @@ impl Run {
             resyncs += watched.iter().map(|watched| watched.resyncs).sum::<u64>();
             misbelieved.extend(misbeliefs(&desk, &held, &watched));
         }
-        let judged = self.judge(desk.operations(), happened).await?;
+        let operations = desk.operations();
+        let outage = outage(&operations, |room| {
+            Desk::partition(homes[0].engine().as_ref(), desk.number(room))
+        });
+        let judged = self.judge(operations, happened, outage).await?;
         let unnoticed = self.unnoticed(&desk, &homes, &judged.findings, &before, &after);
         let outcome = Outcome {
             rooms,
@@ -173,13 +177,13 @@ impl Run {
         &self,
         operations: Vec<Operation>,
         happened: Happened,
+        outage: Duration,
     ) -> anyhow::Result<Outcome> {
         let count = |failure: Failure| {
             let failed = Reply::Failed(failure);
             operations.iter().filter(|done| done.reply == failed).count()
         };
         let (unknown, unavailable) = (count(Failure::Unknown), count(Failure::Unavailable));
-        let outage = outage(&operations);
         let wipes = match self.fault.kind {
             FaultKind::Wipe => vec![(happened.from, happened.to)],
             _ => Vec::new(),
@@ -297,13 +301,20 @@ async fn whole(lab: Box<dyn Lab>) -> anyhow::Result<Box<dyn Lab>> {
     waited.await?
 }
 
-/// The longest stretch of the load without a claim that somebody won or lost.
-fn outage(operations: &[Operation]) -> Duration {
-    let decided = |done: &&Operation| {
-        let is_claim = matches!(done.reply, Reply::Placed(Placed::Won(_) | Placed::Held(_)));
-        is_claim && is_region(done.client)
-    };
-    let mut ends: Vec<_> = operations.iter().filter(decided).map(|done| done.end).collect();
-    ends.sort_unstable();
-    ends.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or_default()
+/// The longest stretch of the load without a claim that somebody won or lost, in the partition that had the longest.
+fn outage(operations: &[Operation], partition: impl Fn(RoomKey) -> Partition) -> Duration {
+    let mut ends = BTreeMap::<Partition, Vec<Time>>::new();
+    for done in operations {
+        if let (Request::Place { room, .. } | Request::Replace { room, .. }, Reply::Placed(_)) =
+            (&done.request, &done.reply)
+            && is_region(done.client)
+        {
+            ends.entry(partition(*room)).or_default().push(done.end);
+        }
+    }
+    let longest = ends.into_values().filter_map(|mut ends| {
+        ends.sort_unstable();
+        ends.windows(2).map(|pair| pair[1].since(pair[0])).max()
+    });
+    longest.max().unwrap_or_default()
 }

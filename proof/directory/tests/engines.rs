@@ -4,8 +4,8 @@
 use std::{ops::Range, time::Duration};
 
 use outlast_directory_proof::{
-    Consistency, Fault, FaultKind, Grounds, Reads, Run, Sweep, long_lists_come_whole,
-    servers::{Etcd, Lab, Network},
+    Consistency, Fault, FaultKind, Grounds, LOSSES_MAX, Reads, Run, Sweep, long_lists_come_whole,
+    servers::{Cluster, Etcd, Lab, Network, Sentinels, Single},
     summaries_run_out,
 };
 use outlast_engines::Partition;
@@ -36,4 +36,25 @@ async fn etcd_is_the_table_and_survives_its_leader() {
     let lab = spawn_blocking(|| Etcd::start(3, Network::Loopback).unwrap()).await.unwrap();
     conforms(&lab, 0..30).await;
     survives(Box::new(lab), Consistency::Linearizable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_the_table_and_survives_its_end() {
+    let lab = spawn_blocking(|| Single::start(Network::Loopback).unwrap()).await.unwrap();
+    conforms(&lab, 0..30).await;
+    survives(Box::new(lab), Consistency::Linearizable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_with_sentinels_is_the_table_and_survives_its_primary() {
+    let lab = spawn_blocking(|| Sentinels::start(Network::Loopback).unwrap()).await.unwrap();
+    conforms(&lab, 0..30).await;
+    survives(Box::new(lab), Consistency::MayLose(LOSSES_MAX)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_cluster_is_the_table_and_survives_a_primary() {
+    let lab = spawn_blocking(|| Cluster::start(Network::Loopback).unwrap()).await.unwrap();
+    conforms(&lab, 0..30).await;
+    survives(Box::new(lab), Consistency::MayLose(LOSSES_MAX)).await;
 }

@@ -6,7 +6,8 @@ use outlast_directory::Layout;
 use outlast_runtime::Clock;
 
 use crate::{
-    Access, Address, Embedded, Engine, EngineKind, Etcd, EtcdSettings, Shards, address::Shared,
+    Access, Address, Embedded, Engine, EngineKind, Etcd, EtcdSettings, Redis, RedisSettings,
+    Shards, address::Shared,
 };
 
 /// A directory, ready to be asked.
@@ -30,9 +31,6 @@ pub enum ConnectError {
     /// A certificate or a key is malformed, or they do not belong together.
     #[error("certificates for the directory are not usable: {0}")]
     Certificates(String),
-    /// This version has no engine of that kind.
-    #[error("this version has no directory in {0} yet")]
-    Absent(&'static str),
 }
 
 impl Directory {
@@ -78,7 +76,7 @@ fn engine(shared: &Shared, access: &Access) -> Result<Arc<dyn Engine>, ConnectEr
     match &shared.engine {
         EngineKind::Etcd => Ok(Arc::new(Etcd::connect(shared, access, EtcdSettings::default())?)),
         EngineKind::Redis | EngineKind::Sentinel { .. } | EngineKind::Cluster => {
-            Err(ConnectError::Absent("Redis"))
+            Ok(Arc::new(Redis::connect(shared, access, RedisSettings::default())?))
         }
     }
 }

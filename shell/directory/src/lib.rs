@@ -8,6 +8,7 @@ mod connect;
 mod embedded;
 mod engine;
 mod etcd;
+mod redis;
 mod shards;
 
 pub use access::{Access, Identity, Secret};
@@ -17,4 +18,5 @@ pub use embedded::Embedded;
 pub use engine::{Answer, Engine, PartState, REPLY_MAX};
 pub use etcd::{Etcd, EtcdSettings, Member, MemberHealth, MoveError};
 pub use outlast_directory::Partition;
+pub use redis::{FailoverError, Redis, RedisMember, RedisRole, RedisSettings};
 pub use shards::Shards;

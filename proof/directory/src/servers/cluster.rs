@@ -37,8 +37,6 @@ impl Cluster {
                 "cluster-require-full-coverage no".to_owned(),
                 "cluster-replica-validity-factor 0".to_owned(),
                 "cluster-allow-reads-when-down yes".to_owned(),
-                "min-replicas-to-write 1".to_owned(),
-                "min-replicas-max-lag 2".to_owned(),
             ];
             nodes.push(Redis::new(&ground, &format!("node{n}"), region(n), &own)?);
         }

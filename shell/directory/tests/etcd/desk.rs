@@ -6,7 +6,7 @@ use outlast_directory::{
     Changes, Event, Failure, InstanceId, NodeSummary, PlacementId, Record, Reply, Request,
     Revision, RoomKey, Summary,
 };
-use outlast_engines::{Engine, Etcd, Partition};
+use outlast_engines::{Engine, Partition};
 use outlast_model::{Epoch, Generation};
 use tokio::time::{sleep, timeout};
 
@@ -47,12 +47,12 @@ pub(crate) fn summary(region: &str, nodes: usize) -> Summary {
 }
 
 /// The first answer. An engine answers in time whatever happens.
-pub(crate) async fn ask(engine: &Etcd, request: Request) -> Reply {
+pub(crate) async fn ask(engine: &impl Engine, request: Request) -> Reply {
     timeout(DEADLINE, engine.ask(Partition(0), request)).await.expect("an engine answers")
 }
 
 /// Asks again for as long as the answer tells nothing.
-pub(crate) async fn insist(engine: &Etcd, request: Request) -> Reply {
+pub(crate) async fn insist(engine: &impl Engine, request: Request) -> Reply {
     let asked = async {
         loop {
             let reply = ask(engine, request.clone()).await;
@@ -68,7 +68,7 @@ pub(crate) async fn insist(engine: &Etcd, request: Request) -> Reply {
     }
 }
 
-pub(crate) async fn instance(engine: &Etcd) -> InstanceId {
+pub(crate) async fn instance(engine: &impl Engine) -> InstanceId {
     match insist(engine, Request::Instance).await {
         Reply::Instance(instance) => instance,
         other => panic!("an instance is asked for: {other:?}"),
@@ -97,7 +97,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Asks once; returns whether there was something.
-    pub(crate) async fn ask(&mut self, engine: &Etcd) -> bool {
+    pub(crate) async fn ask(&mut self, engine: &impl Engine) -> bool {
         let watch = Request::Watch { after: self.after };
         let Reply::Changes(changes) = insist(engine, watch).await else {
             panic!("a watch is answered by changes");
@@ -126,7 +126,7 @@ impl Watcher {
         is_news
     }
 
-    pub(crate) async fn reach_the_end(&mut self, engine: &Etcd) {
+    pub(crate) async fn reach_the_end(&mut self, engine: &impl Engine) {
         while self.ask(engine).await {}
     }
 }

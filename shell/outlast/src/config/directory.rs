@@ -30,10 +30,6 @@ impl Rules<'_> {
                 self.region(self.values.at(ADDRESS), ADDRESS, region.as_str());
             }
         }
-        if shared(&address).iter().any(|shared| shared.engine != EngineKind::Etcd) {
-            let remedy = "Write \"embedded\", or \"etcd://a,b,c\"";
-            self.wrong(ADDRESS, "this version has no directory in Redis yet", remedy);
-        }
         let access = self.access();
         self.needless(&address);
         (address, access)

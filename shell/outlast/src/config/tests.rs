@@ -299,8 +299,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("roles =", "directory = \"\"\nroles =", "line 3: directory: this is empty"),
     (
         "roles =",
-        "directory = \"redis+sentinel://a,b,c/rooms\"\nroles =",
-        "line 3: directory: this version has no directory in Redis yet. Write \"embedded\"",
+        "directory = \"redis+sentinel://a,b,c\"\nroles =",
+        "line 3: directory: the name that the Sentinels have for the primary is missing after a /",
     ),
     (
         "roles =",

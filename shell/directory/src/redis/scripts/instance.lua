@@ -1,0 +1,2 @@
+-- Which content this is.
+return instance()
