@@ -18,6 +18,9 @@ pub const KEPT_BYTES_MAX: usize = 256 << 20;
 /// How long that outlives a room that a healthy node has closed. It may have been moved by somebody whose news have not come
 /// yet; longer, and the next room of that name would start with what was said of the last.
 pub const CLOSED_KEPT: Duration = Duration::from_secs(5);
+/// For so long after one of several homes of a room has lost it no other ends a stay: who was there is on the way. Lower: they
+/// come without their ruling; higher: who leaves for good meanwhile is known by it for the room's life.
+const ON_THE_WAY_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 struct Setting {
@@ -32,6 +35,8 @@ struct Setting {
 struct Room {
     setting: Option<Setting>,
     rulings: Rulings,
+    /// When one of several homes has lost it last.
+    merged_at: Option<Time>,
     /// `None` while the room has a home.
     until: Option<Time>,
 }
@@ -63,8 +68,12 @@ impl Kept {
         setting.is_some_and(|setting| setting.by.as_ref() == Some(node))
     }
 
-    pub(crate) fn rulings(&self, room: &RoomName) -> impl Iterator<Item = (&Identity, &Ruling)> {
-        self.rooms.get(room).into_iter().flat_map(|room| room.rulings.iter())
+    pub(crate) fn rulings(
+        &self,
+        room: &RoomName,
+        home: &NodeId,
+    ) -> impl Iterator<Item = (&Identity, &Ruling, Generation)> {
+        self.rooms.get(room).into_iter().flat_map(|room| room.rulings.said_by(home))
     }
 
     pub(crate) fn ruling(&self, room: &RoomName, identity: &Identity) -> Option<&Ruling> {
@@ -97,6 +106,19 @@ impl Kept {
         self.bytes -= room.rulings.bytes();
         room.rulings.lower(generation);
         self.bytes += room.rulings.bytes();
+    }
+
+    /// One of several homes has lost `room`.
+    pub(crate) fn merge(&mut self, now: Time, room: &RoomName) {
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.merged_at = Some(now);
+        }
+    }
+
+    /// Whether people may be on the way from a home of `room` that has lost it to another.
+    pub(crate) fn is_merging(&self, now: Time, room: &RoomName) -> bool {
+        let merged_at = self.rooms.get(room).and_then(|room| room.merged_at);
+        merged_at.is_some_and(|at| now.since(at) < ON_THE_WAY_MAX)
     }
 
     /// That a stay has ended in `room` is not known any more.

@@ -301,7 +301,10 @@ impl View {
             self.homes.remove(room, &home.node);
         }
         match self.homes.hosts(room).first() {
-            Some(home) => self.kept.lower(room, home.generation),
+            Some(home) => {
+                self.kept.lower(room, home.generation);
+                self.kept.merge(now, room);
+            }
             None => self.kept.leave(now, room, ENDED_KEPT),
         }
     }

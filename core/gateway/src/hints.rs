@@ -143,9 +143,10 @@ impl Role {
             if self.view.home(&room).is_some() {
                 continue;
             }
-            self.hints.rooms.remove(&room);
-            // It was over when this gateway was not there; a node that has begun anew has lost it, and its people come back.
-            if same {
+            let Some(hint) = self.hints.rooms.remove(&room) else { continue };
+            // It was over when this gateway was not there; a node that has begun anew has lost it, and its people come back, as
+            // they do to a room that has had another home since.
+            if same && self.view.next_generation(&room) <= hint.generation.next() {
                 self.view.forget_kept(&room);
             }
         }
@@ -205,7 +206,8 @@ impl Role {
             }
             let settings = self.view.settings(room).map(|settings| (**settings).clone());
             into.frame(&RoomFrame::Hosted { room: room.clone(), generation, settings });
-            for (identity, ruling) in self.view.rulings(room) {
+            // What only others have said is not this one's to end.
+            for (identity, ruling, generation) in self.view.rulings(room, node) {
                 into.frame(&RoomFrame::Ruled {
                     room: room.clone(),
                     generation,

@@ -184,10 +184,14 @@ impl Role {
                     self.starts(now, node, start);
                 }
             }
-            // What an earlier start had is gone, whatever of it is still on its way.
+            // What an earlier start had is gone, whatever of it is still on its way; its numbers were used all the same.
             StreamEvent::Frame(frame) if state.is_followed() => {
                 self.room_frame(now, node, frame, out);
             }
+            StreamEvent::Frame(
+                RoomFrame::Hosted { room, generation, .. }
+                | RoomFrame::Closed { room, generation, .. },
+            ) => self.view.fence(now, &room, generation),
             StreamEvent::Frame(_) => {}
         }
     }
@@ -226,7 +230,7 @@ impl Role {
                     state.stream = Stream::Synced { since: *since, start: *start };
                     for room in &named {
                         let said = |who: &Identity| ruled.contains(&(room.clone(), who.clone()));
-                        self.view.retain_rulings(node, room, said);
+                        self.view.retain_rulings(now, node, room, said);
                     }
                     self.forget_rooms(now, node, &named);
                     self.hints_synced(node);

@@ -88,9 +88,12 @@ impl Rulings {
         self.said.get(identity)?.ruling.as_ref()
     }
 
-    /// All that count, by identity.
-    pub fn iter(&self) -> impl Iterator<Item = (&Identity, &Ruling)> {
-        self.said.iter().filter_map(|(identity, said)| Some((identity, said.ruling.as_ref()?)))
+    /// All that count, by identity, each with the generation under which `home` has said so: 0 when only others have.
+    pub fn said_by(&self, home: &NodeId) -> impl Iterator<Item = (&Identity, &Ruling, Generation)> {
+        self.said.iter().filter_map(|(identity, said)| {
+            let under = if said.by.contains(home) { said.under } else { Generation(0) };
+            Some((identity, said.ruling.as_ref()?, under))
+        })
     }
 
     /// Identities and permissions, in bytes.
@@ -210,6 +213,10 @@ mod tests {
         Some((version.generation.0, version.count))
     }
 
+    fn all(rulings: &Rulings) -> Vec<&str> {
+        rulings.said_by(&"".into()).map(|(identity, ..)| identity.as_str()).collect()
+    }
+
     /// Each generation has a node of its own.
     fn hear(
         rulings: &mut Rulings,
@@ -256,7 +263,7 @@ mod tests {
         assert_eq!(heard(&rulings), Some((1, 1)));
         assert!(hear(&mut rulings, 2, &ann, None));
         assert!(!hear(&mut rulings, 1, &ann, Some(ruling(1, 9))));
-        assert_eq!((heard(&rulings), rulings.iter().count()), (None, 0));
+        assert_eq!((heard(&rulings), all(&rulings).len()), (None, 0));
         assert!(hear(&mut rulings, 2, &ann, Some(ruling(2, 1))), "another stay");
         assert_eq!(heard(&rulings), Some((2, 1)));
         // Two homes of one number: who went on to the second has not left with the first.
@@ -285,17 +292,17 @@ mod tests {
             hear(&mut rulings, under, &name.into(), Some(ruling(1, 1)));
         }
         rulings.retain((Generation(2), &"another".into()), |_| false);
-        assert_eq!(rulings.iter().count(), 3, "a home of the same number");
+        assert_eq!(all(&rulings).len(), 3, "a home of the same number");
         rulings.retain((Generation(2), &"node 2".into()), |who| who.as_str() == "here");
-        let left: Vec<_> = rulings.iter().map(|(identity, _)| identity.as_str()).collect();
+        let left = all(&rulings);
         assert_eq!(left, ["elsewhere", "here"]);
         // Another process of the same name, under the same number, was told of nobody.
         rulings.orphan(&"node 2".into());
         rulings.retain((Generation(2), &"node 2".into()), |_| false);
-        assert_eq!(rulings.iter().count(), 2);
+        assert_eq!(all(&rulings).len(), 2);
         hear(&mut rulings, 2, &"here".into(), Some(ruling(1, 1)));
         rulings.retain((Generation(2), &"node 2".into()), |_| false);
-        assert_eq!(rulings.iter().count(), 1);
+        assert_eq!(all(&rulings).len(), 1);
     }
 
     #[test]

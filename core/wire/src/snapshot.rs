@@ -42,7 +42,7 @@ pub struct SnapshotNode {
     pub id: NodeId,
     /// Of which start.
     pub epoch: Epoch,
-    /// [`RoomFrame::Hosted`], each followed by what is [`RoomFrame::Ruled`] in it.
+    /// [`RoomFrame::Hosted`], each followed by what is [`RoomFrame::Ruled`] in it: under generation 0 what others have said.
     pub frames: Vec<RoomFrame>,
 }
 

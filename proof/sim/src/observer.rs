@@ -216,8 +216,10 @@ impl World {
             || self.processes[self.names.gateways + old].disturbed_until >= before.at;
         self.observer.unforced += u32::from(!died);
         let room = self.clients[client].room;
-        // Two gateways that took the room over at once have sent it to one of two homes, and one of them had to lose.
-        let raced = self.observer.rooms[room].split_at.is_some_and(|at| at >= before.sent_at);
+        // Two gateways that took the room over at once have sent it to one of two homes, and one of them had to lose; so has one
+        // that has not heard of the other yet.
+        let split_at = self.observer.rooms[room].split_at;
+        let raced = split_at.is_some_and(|at| at + NEWS_MAX >= before.sent_at);
         if now.since(before.at) < MOVE_INTERVAL && !died && !raced && self.clients[client].moves > 1
         {
             self.violated("moved-twice", |world| {

@@ -39,8 +39,9 @@ const DRAIN_SLACK: Duration = Duration::from_secs(2);
 const ADMITTED_MAX: Duration = Duration::from_millis(50);
 /// Who is turned away within this span of each other is turned away together.
 const UNISON_MAX: Duration = Duration::from_secs(10);
-/// Nobody waits for longer for a node that the gateway has given up, while there are others.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Nobody waits for longer for a node that the gateway has given up, while there are others: a second, and for the directory,
+/// which is asked a last time before the longest span for that is over.
+const WAIT_MAX: Duration = Duration::from_secs(1 + 2 * outlast_directory::DEADLINE_MAX.as_secs());
 
 /// The highest generation under which each room has ended in the directory's present content.
 pub(crate) type Ends = BTreeMap<RoomKey, Generation>;
@@ -233,7 +234,9 @@ impl World {
         // Its room has left the node, and is at another that this gateway hears, by all that it was told.
         let strayed = |room: usize, order: &Order| {
             let node = self.node_number(&order.placement.node);
-            if self.nodes[node].shard.room(room).is_some() {
+            // What a dead one had nobody knows until it counts as dead, and then it is told for that.
+            let up = self.processes[self.names.gateways + node].is_up();
+            if !up || self.nodes[node].shard.room(room).is_some() {
                 return false;
             }
             let hosts = role.view().hosts(&self.room_names[room]);

@@ -108,6 +108,10 @@ found! {
     a_home_whose_people_came_back_did_not_wait_for_them: 92972,
     a_home_made_way_for_one_that_had_just_died: 118036,
     a_stay_that_one_of_two_homes_had_ended_went_on_at_the_other: 131620,
+    a_home_that_is_dead_had_ended_a_stay_that_another_has: 38770,
+    a_stay_ended_while_who_it_was_of_was_on_the_way: 43968,
+    a_room_of_a_snapshot_had_moved_and_lost_its_settings: 105150,
+    a_number_of_an_earlier_start_was_used_again: 156906,
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outlast_model::{Identity, NodeId, RoomName, RoomSettings, Ruling, Time};
+use outlast_model::{Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Time};
 
 use super::View;
 use crate::{Health, Home, Placement};
@@ -46,13 +46,18 @@ impl View {
         self.kept.ruling(room, identity)
     }
 
-    /// All rulings that count in `room`.
-    pub fn rulings(&self, room: &RoomName) -> impl Iterator<Item = (&Identity, &Ruling)> {
-        self.kept.rulings(room)
+    /// All rulings that count in `room`, each with the generation under which `home` has said so: 0 when only others have.
+    pub fn rulings(
+        &self,
+        room: &RoomName,
+        home: &NodeId,
+    ) -> impl Iterator<Item = (&Identity, &Ruling, Generation)> {
+        self.kept.rulings(room, home)
     }
 
     /// `home` says which ruling counts for `identity` in `room`; `None` when its stay is over, which is not believed while the
-    /// room has another home that lives: they may be there, and this one alone has not seen them for a while. Returns
+    /// room has another home that lives, or had one a moment ago: they may be there, or on the way, and this one alone has not
+    /// seen them for a while. Returns
     /// whether there was space: see [`KEPT_ROOMS_MAX`](crate::KEPT_ROOMS_MAX).
     pub fn rule(
         &mut self,
@@ -61,14 +66,12 @@ impl View {
         home: &Home,
         (identity, ruling): (&Identity, Option<Ruling>),
     ) -> bool {
-        if self.lives_elsewhere(room, &home.node) {
-            if ruling.is_none() {
-                return false;
-            }
-            // Of two that live each speaks for those who are there: the other may have ended their stays.
-            if self.homes.at(room, &home.node).is_some() {
-                self.kept.forget_end(room, identity);
-            }
+        if ruling.is_none() && self.may_be_elsewhere(now, room, &home.node) {
+            return false;
+        }
+        // Each home speaks for those who are there: another one may have ended their stays.
+        if ruling.is_some() && self.homes.at(room, &home.node).is_some() {
+            self.kept.forget_end(room, identity);
         }
         let homed = self.home(room).is_some();
         self.kept.rule(now, room, home, (identity, ruling), homed)
@@ -77,20 +80,24 @@ impl View {
     /// `node` has named every ruling of `room`, `named`: what it alone has said of others is over.
     pub fn retain_rulings(
         &mut self,
+        now: Time,
         node: &NodeId,
         room: &RoomName,
         named: impl Fn(&Identity) -> bool,
     ) {
         let Some(generation) = self.homes.at(room, node) else { return };
-        if self.lives_elsewhere(room, node) {
+        if self.may_be_elsewhere(now, room, node) {
             return;
         }
         let home = Home { node: node.clone(), generation };
         self.kept.retain_rulings(room, &home, named);
     }
 
-    /// Whether `room` has a home that lives beside that at `node`.
-    fn lives_elsewhere(&self, room: &RoomName, node: &NodeId) -> bool {
+    /// Whether people of `room` may be at another home than that at `node`, or on the way from one that was.
+    fn may_be_elsewhere(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
+        if self.kept.is_merging(now, room) {
+            return true;
+        }
         let lives = |id| self.nodes.get(id).is_some_and(|node| node.health != Health::Down);
         self.hosts(room).iter().any(|home| home.node != *node && lives(&home.node))
     }
@@ -104,8 +111,6 @@ impl View {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use outlast_model::Generation;
 
     use super::*;
     use crate::{
@@ -197,7 +202,7 @@ mod tests {
             }
             view.rule(NOW, &room, &home(&b, 2), (&ann, None));
             assert_eq!(view.ruling(&room, &ann).is_some(), apart);
-            view.retain_rulings(&b, &room, |_| false);
+            view.retain_rulings(NOW, &b, &room, |_| false);
             assert_eq!(view.ruling(&room, &ann).is_some(), apart);
         }
         // They met again when it had ended where they were not.

@@ -196,6 +196,23 @@ fn whatever_somebody_says_counts_more() {
 }
 
 #[test]
+fn a_room_that_left_its_home_for_one_that_has_lost_it_since_keeps_what_was_said() {
+    let mut world = restarted(vec![was("eu-2", "a")], &[], AGE);
+    world.run(600);
+    begin(&mut world, "us-1");
+    world.hosts("us-1", "a", 6);
+    synced(&mut world, "us-1");
+    world.start("us-1", 2);
+    world.run(500);
+    begin(&mut world, "eu-2");
+    synced(&mut world, "eu-2");
+    world.run(2_000);
+    let ask = world.join("a");
+    world.run(500);
+    assert_eq!((world.went(ask).unwrap().1, went_with(&world, ask)), (7, (true, true)));
+}
+
+#[test]
 fn the_directory_counts_more_if_it_knows_a_later_home() {
     for (generation, hinted) in [(5, true), (6, false)] {
         let mut world = restarted(vec![was("eu-2", "a")], &[], AGE);
@@ -273,4 +290,9 @@ fn what_is_remembered_in_pieces_of_any_size_is_what_is_restored() {
     next.run(900);
     assert_eq!(next.place("room 00"), Some(("us-1".to_owned(), 30, true)));
     assert_eq!(next.place("room 38"), Some(("eu-1".to_owned(), 39, true)));
+    // Of a room with two homes a ruling is only over when it is at the one that has said it.
+    next.connects("us-1", 1);
+    next.hosts("us-1", "room 00", 30);
+    synced(&mut next, "us-1");
+    assert_eq!(next.role.view().ruling(&"room 00".into(), &"client 1".into()), Some(&ruling()));
 }

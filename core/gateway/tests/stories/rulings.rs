@@ -68,7 +68,9 @@ fn a_stay_is_over_when_the_home_that_counts_says_so() {
         "the other has the room still, and may have her"
     );
     world.loses("eu-1", "a", 1);
-    rules(&mut world, "eu-2", "a", 2, Some(1));
+    rules(&mut world, "eu-2", "a", 2, None);
+    assert_eq!(joins(&mut world, "ann", "a"), Some(1), "she may be on the way from there");
+    world.run(5_000);
     rules(&mut world, "eu-2", "a", 2, None);
     assert_eq!(joins(&mut world, "ann", "a"), None);
     rules(&mut world, "eu-1", "a", 1, Some(1));

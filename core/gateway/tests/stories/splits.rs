@@ -216,6 +216,7 @@ fn what_is_still_on_its_way_of_an_earlier_start_is_not_believed() {
     world.run(1_000);
     world.hosts("eu-1", "a", 3);
     assert_eq!(world.role.locate(&"a".into()), Located::Unknown);
+    assert_eq!(world.role.view().next_generation(&"a".into()).0, 4, "3 was used all the same");
     // Nor what it said on a stream that opens late.
     world.connects("eu-1", 1);
     world.hosts("eu-1", "a", 3);
