@@ -7,12 +7,12 @@ SHELL := /bin/bash
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: ## three regions on this machine, and a page to meet in
-	scripts/need-debian build page
+demo: ## three regions on this machine, and a page to meet in; DIRECTORY=etcd: with a database in them
+	scripts/need-debian build page $(if $(filter-out embedded,$(DIRECTORY)),engines)
 	scripts/need-npm web
 	cd web && npm run --silent build
 	cargo build --locked --release -p outlast
-	target/release/outlast demo
+	target/release/outlast demo --directory $(or $(DIRECTORY),embedded)
 
 test: ## build everything, run all tests, simulated failures and the end-to-end suite included
 	scripts/need-debian build page python browser lab engines

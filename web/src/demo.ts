@@ -8,7 +8,7 @@ export type ProcessState = 'starting' | 'running' | 'frozen' | 'dead';
 
 export interface ProcessReport {
   readonly id: string;
-  readonly role: 'gateway' | 'node';
+  readonly role: 'gateway' | 'node' | 'etcd' | 'redis' | 'replica' | 'sentinel';
   readonly state: ProcessState;
   readonly pid: number | null;
   readonly since: number;
@@ -25,9 +25,15 @@ export interface FaultReport {
   readonly action: string;
   readonly target: string;
 }
+/** Which servers of the directory decide who holds a room; empty while nobody does. */
+export interface DirectoryReport {
+  readonly engine: string;
+  readonly decides: readonly { readonly process: string; readonly region: string; readonly partitions: number }[];
+}
 export interface State {
   readonly now: number;
   readonly regions: readonly RegionReport[];
+  readonly directory: DirectoryReport;
   readonly faults: readonly FaultReport[];
 }
 interface Page {

@@ -2,6 +2,7 @@
 
 import { Chat } from './chat.ts';
 import { Demo } from './demo.ts';
+import { DirectoryCard } from './directory.ts';
 import { byId, h, setText } from './dom.ts';
 import { Failover, now } from './failover.ts';
 import { FaultCard } from './fault_card.ts';
@@ -93,6 +94,7 @@ class Stay {
   private readonly measure = new Measure();
   private readonly tiles: Tiles;
   private readonly regions: Regions;
+  private readonly directory: DirectoryCard;
   private readonly fault: FaultCard;
   private readonly chat: Chat;
   private panel: Panel = 'regions';
@@ -102,6 +104,7 @@ class Stay {
     this.failover = failover;
     this.tiles = new Tiles(byId('tiles'), this.measure);
     this.regions = new Regions(byId('regions'), demo);
+    this.directory = new DirectoryCard(byId('directory'), demo);
     this.fault = new FaultCard(byId('fault'), this.measure, (identity) => this.nameOf(identity));
     this.meeting = new Meeting(demo, failover, who, sources, {
       changed: () => this.draw(),
@@ -166,6 +169,7 @@ class Stay {
         const state = await this.demo.state();
         this.fault.report(state.faults, this.demo);
         this.regions.show(state, this.meeting.place);
+        this.directory.show(state);
       } catch (error) {
         this.regions.lost(error instanceof Error ? error.message : String(error));
       }

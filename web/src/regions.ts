@@ -54,7 +54,8 @@ export class Regions {
       enable(card.buttons, states);
       for (const process of region.processes) {
         const row = card.rows.get(process.id);
-        if (row !== undefined) showProcess(row, process, region, place);
+        const decides = state.directory.decides.some((one) => one.process === process.id);
+        if (row !== undefined) showProcess(row, process, region, place, decides);
       }
     }
   }
@@ -139,7 +140,13 @@ function enable(buttons: ReadonlyMap<Action, HTMLButtonElement>, states: readonl
   }
 }
 
-function showProcess(row: Row, process: ProcessReport, region: RegionReport, place: Place | undefined): void {
+function showProcess(
+  row: Row,
+  process: ProcessReport,
+  region: RegionReport,
+  place: Place | undefined,
+  decides: boolean,
+): void {
   row.row.dataset['state'] = process.state;
   setText(row.state, SAY[process.state]);
   // Green says it already; the word is for those who do not see the dot.
@@ -147,6 +154,6 @@ function showProcess(row: Row, process: ProcessReport, region: RegionReport, pla
   enable(row.buttons, [process.state]);
   const signalling = process.role === 'gateway' && place?.gateway === region.name;
   const media = process.role === 'node' && place?.node === process.id;
-  row.badge.hidden = !signalling && !media;
-  setText(row.badge, signalling ? 'your signalling' : 'your media');
+  row.badge.hidden = !signalling && !media && !decides;
+  setText(row.badge, decides ? 'decides' : signalling ? 'your signalling' : 'your media');
 }

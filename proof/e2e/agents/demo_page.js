@@ -39,6 +39,8 @@ window.actions = {
       status: textOf('#status'),
       silence: textOf('.figure:not(.going) b'),
       steps: [...document.querySelectorAll('.steps li')].map((step) => step.textContent),
+      directory: textOf('#directory .decides'),
+      decides: document.querySelector('#directory')?.dataset.region ?? '',
       regions: [...document.querySelectorAll('.region .summary')].map((summary) => summary.textContent),
       tiles: await Promise.all(tiles),
     };
@@ -48,6 +50,17 @@ window.actions = {
     const button = document.querySelector(`.region[data-region="${region}"] header .${action}`);
     if (button?.getAttribute('aria-disabled') !== 'false') throw new Error(`${action} of ${region} cannot be pressed`);
     button.click();
+  },
+
+  pressDirectory({ action }) {
+    const card = document.querySelector('#directory');
+    const button = card?.querySelector(`header .${action}`);
+    if (card?.hidden !== false || button?.getAttribute('aria-disabled') !== 'false') {
+      throw new Error(`${action} of the directory's region cannot be pressed`);
+    }
+    const { region } = card.dataset;
+    button.click();
+    return region;
   },
 
   say({ text }) {

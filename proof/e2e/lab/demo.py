@@ -15,7 +15,7 @@ from lab.lines import clean_environment, die_with_parent
 from lab.ports import free_block
 from lab.watch import until
 
-PORTS = 225  # one below the base port up to 223 above it
+PORTS = 243  # one below the base port up to 241 above it
 GATEWAY_STEP = 100
 REGIONS = ("eu", "us", "ap")
 READY_LINE = "Ctrl-C ends it all"
@@ -51,22 +51,27 @@ class DemoTab(TabClient):
         """Presses a region's button: `kill`, `freeze` or `start`."""
         await self.call("press", region=region, action=action)
 
+    async def press_directory(self, action: str) -> str:
+        """Breaks the region in which the directory decides: `kill` or `freeze`; returns its name."""
+        return await self.call("pressDirectory", action=action)
+
 
 class Demo:
     """The demo's process, its folder for temporary files, and the tabs on its pages."""
 
-    def __init__(self, binary: Path, browser: Browser, logs: Path) -> None:
+    def __init__(self, binary: Path, browser: Browser, logs: Path, directory: str) -> None:
         self._binary = binary
         self._browser = browser
-        self._log = logs / "demo.log"
-        self.temporary = logs / "demo-tmp"
+        self._directory = directory
+        self._log = logs / f"demo-{directory}.log"
+        self.temporary = logs / f"demo-{directory}-tmp"
         self._child: subprocess.Popen[bytes] | None = None
         self._base = 0
         self._tabs: list[DemoTab] = []
 
     async def start(self) -> None:
         """Starts it and waits for its last line of welcome."""
-        self.temporary.mkdir()
+        self.temporary.mkdir(exist_ok=True)
         self._base = free_block(["127.0.0.1"], PORTS) + 1
         self._spawn()
 
@@ -81,7 +86,11 @@ class Demo:
     def _spawn(self) -> None:
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
-                [str(self._binary), "demo", "--base-port", str(self._base)],
+                [
+                    *(str(self._binary), "demo"),
+                    *("--base-port", str(self._base)),
+                    *("--directory", self._directory),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

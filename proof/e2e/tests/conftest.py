@@ -90,9 +90,11 @@ async def party(
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def demo(browser: Browser, logs: Path) -> AsyncIterator[Demo]:
-    """`outlast demo` on ports of its own, with tabs of the shared browser."""
-    demo = Demo(server_binary(), browser, logs)
+async def demo(
+    request: pytest.FixtureRequest, browser: Browser, logs: Path
+) -> AsyncIterator[Demo]:
+    """`outlast demo` on ports of its own, with tabs of the shared browser; parameter: its directory."""
+    demo = Demo(server_binary(), browser, logs, getattr(request, "param", "embedded"))
     try:
         await demo.start()
         yield demo

@@ -1,4 +1,4 @@
-"""The demo: two people on the real page, a button that kills their region, and Ctrl-C."""
+"""The demo: two people on the real page, buttons that break regions and databases, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from lab.demo import Demo, DemoTab
+import pytest
+
+from lab.demo import REGIONS, Demo, DemoTab
 from lab.watch import GAP_MAX_SECONDS, until
 
 FRAMES = 5  # more than this in a look's time means that pictures flow again
@@ -81,3 +83,55 @@ async def test_the_demo_outlives_a_region_and_leaves_nothing(demo: Demo) -> None
     assert await demo.interrupt() == 0
     assert demo.processes() == {}
     assert list(demo.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("demo", ["etcd", "sentinel", "cluster"], indirect=True)
+@pytest.mark.parametrize("action", ["freeze", "kill"])
+async def test_a_call_and_joins_outlive_the_region_in_which_the_directory_decides(
+    demo: Demo, action: str
+) -> None:
+    tabs = [
+        await demo.visit("Ada", "eu", "old", "&synthetic=1"),
+        await demo.visit("Grace", "us", "old", "&synthetic=1"),
+    ]
+    await media_everywhere(tabs)
+
+    async def decided() -> str | None:
+        seen = await tabs[0].seen()
+        return None if seen.raw["decides"] else f"the page says {seen.raw['directory']!r}"
+
+    await until("somebody decides", decided, 10)
+    region = await tabs[0].press_directory(action)
+    home = (await tabs[0].seen()).node
+    gone = home if home.startswith(region) else ""
+
+    # New rooms at once, while nobody may decide yet: by the gateways that are left.
+    others = [one for one in REGIONS if one != region]
+    fresh = [
+        await demo.visit("Alan", others[0], "new", "&synthetic=1"),
+        await demo.visit("Radia", others[1], "new", "&synthetic=1"),
+    ]
+    took = await media_everywhere(fresh, within=GAP_MAX_SECONDS)
+    await media_everywhere(tabs, left=gone, within=GAP_MAX_SECONDS)
+
+    async def moved() -> str | None:
+        seen = await tabs[0].seen()
+        told = seen.raw["directory"]
+        # Of a cluster, what the region decided must be decided elsewhere too.
+        whole = "decide " not in told or "of 12" in told
+        fine = seen.raw["decides"] not in ("", region) and f"{region}-" not in told and whole
+        return None if fine else f"the page says {told!r}"
+
+    await until("another region decides", moved, 20)
+    after = (await tabs[0].seen()).raw["directory"]
+    print(f"\n  {region} is hit ({action}): a new room within {took:.1f} s; {after}")
+    await tabs[0].press(region, "start")
+
+    async def whole() -> str | None:
+        states = (await tabs[0].seen()).raw["regions"]
+        return None if states == ["running"] * 3 else f"regions {states}"
+
+    await until("all regions are back", whole, 20)
+    await demo.leave()
+    assert await demo.interrupt() == 0
+    assert demo.processes() == {}

@@ -7,12 +7,14 @@ mod board;
 mod endpoint;
 mod fault;
 mod feed;
+mod inspect;
 mod instance;
 mod keys;
 mod leases;
 mod listing;
 mod log;
 mod members;
+mod pages;
 mod rotation;
 mod tls;
 

@@ -8,6 +8,8 @@ mod connect;
 mod embedded;
 mod engine;
 mod etcd;
+mod inspect;
+mod page;
 mod redis;
 mod shards;
 
@@ -17,6 +19,7 @@ pub use connect::{ConnectError, Directory};
 pub use embedded::Embedded;
 pub use engine::{Answer, Engine, PartState, REPLY_MAX};
 pub use etcd::{Etcd, EtcdSettings, Member, MemberHealth, MoveError};
+pub use inspect::{Behind, Inspection, Role, Survey};
 pub use outlast_directory::Partition;
 pub use redis::{FailoverError, Redis, RedisMember, RedisRole, RedisSettings};
 pub use shards::Shards;

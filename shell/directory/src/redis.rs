@@ -23,6 +23,7 @@ mod routes;
 mod scripts;
 mod sentinel;
 mod stream;
+mod survey;
 mod tls;
 
 use std::{future::ready, num::NonZeroU16, sync::Arc, time::Duration};

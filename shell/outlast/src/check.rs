@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use outlast_engines::{Access, Address};
 
 use crate::{
     config::{self, Mistake, Settings},
@@ -19,17 +20,9 @@ use crate::{
 /// # Errors
 /// When the file cannot be read, or with the list of all mistakes.
 pub(crate) fn load(overrides: &Overrides) -> anyhow::Result<Settings> {
-    let (text, folder) = match &overrides.config {
-        None => (String::new(), PathBuf::new()),
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
-            (text, file.parent().unwrap_or(Path::new("")).to_owned())
-        }
-    };
-    let overriding = overrides.with_environment(|name| std::env::var_os(name));
-    let mut settings = config::read(&text, &folder, &overriding, outlast_runtime::cores())
-        .map_err(|mistakes| anyhow::anyhow!(list(overrides.config.as_deref(), &mistakes)))?;
+    let mut settings = read(overrides, |text, folder, overriding| {
+        config::read(text, folder, overriding, outlast_runtime::cores())
+    })?;
     if let Some(gateway) = settings.gateway.as_mut().filter(|gateway| gateway.state_dir.is_none()) {
         gateway.state_dir = std::env::var_os("STATE_DIRECTORY").and_then(|list| first(&list));
     }
@@ -40,6 +33,31 @@ pub(crate) fn load(overrides: &Overrides) -> anyhow::Result<Settings> {
 fn first(list: &OsStr) -> Option<PathBuf> {
     let first = list.as_encoded_bytes().split(|byte| *byte == b':').next()?;
     (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
+}
+
+/// Only where the directory is, and what opens its door.
+///
+/// # Errors
+/// When the file cannot be read, or with the list of all mistakes.
+pub(crate) fn load_directory(overrides: &Overrides) -> anyhow::Result<(Address, Access)> {
+    read(overrides, config::directory_of)
+}
+
+fn read<T>(
+    overrides: &Overrides,
+    reader: impl Fn(&str, &Path, &[config::Override]) -> Result<T, Vec<Mistake>>,
+) -> anyhow::Result<T> {
+    let (text, folder) = match &overrides.config {
+        None => (String::new(), PathBuf::new()),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+            (text, file.parent().unwrap_or(Path::new("")).to_owned())
+        }
+    };
+    let overriding = overrides.with_environment(|name| std::env::var_os(name));
+    reader(&text, &folder, &overriding)
+        .map_err(|mistakes| anyhow::anyhow!(list(overrides.config.as_deref(), &mistakes)))
 }
 
 fn list(file: Option<&Path>, mistakes: &[Mistake]) -> String {

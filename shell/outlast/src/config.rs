@@ -11,10 +11,12 @@ mod values;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use outlast_engines::{Access, Address};
 use outlast_token::ApiKeys;
 
+pub(crate) use directory::is_about as is_about_directory;
 pub(crate) use mistake::{At, Mistake};
-pub(crate) use schema::KEYS;
+pub(crate) use schema::{KEYS, Key};
 pub(crate) use settings::{Cluster, Gateway, Node, Secret, Settings};
 
 use rules::Rules;
@@ -83,6 +85,31 @@ pub(crate) fn read(
     };
     if mistakes.is_empty() {
         return Ok(settings);
+    }
+    mistakes.sort();
+    mistakes.dedup();
+    Err(mistakes)
+}
+
+/// Reads only where the directory is and what opens its door, as [`read`] does: whoever asks the directory alone need not have
+/// the certificates of a gateway.
+///
+/// # Errors
+/// All mistakes in these keys, and whatever is no configuration at all.
+pub(crate) fn directory_of(
+    text: &str,
+    folder: &Path,
+    overrides: &[Override],
+) -> Result<(Address, Access), Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let mut document = document::parse(text, &mut mistakes);
+    document::put_over(&mut document, overrides);
+    let mut others = Vec::new();
+    let values = Values::read(KEYS, "", &document.entries, &mut others);
+    let found = Rules { values: &values, folder, mistakes: &mut others }.directory();
+    mistakes.extend(others.into_iter().filter(|mistake| directory::is_about(&mistake.key)));
+    if mistakes.is_empty() {
+        return Ok(found);
     }
     mistakes.sort();
     mistakes.dedup();

@@ -2,10 +2,12 @@
 //! Nothing of it outlives this process: servers are on a leash and the directory is swept away (`leash`).
 
 mod control;
+mod database;
 mod fleet;
 mod home;
 mod leash;
 mod plan;
+mod seen;
 
 use std::{
     env, io,
@@ -20,30 +22,33 @@ use hyper::body::Incoming;
 use outlast_link::{ServerLimits, ServerTls};
 use outlast_token::ApiKeys;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 
 use control::Control;
+use database::Kind;
 use fleet::{Ended, Fleet};
 use home::Home;
 use plan::{Planned, Role};
+use seen::{Watched, is_ready};
 
 /// Servers that are not ready after this are a failed demo.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-const PROBE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Options of `outlast demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Port of the first region's gateway; the demo uses this one minus 1 up to this one plus 223
+    /// Port of the first region's gateway; the demo uses this one minus 1 up to this one plus 241
     #[arg(long, default_value_t = 7880, value_parser = clap::value_parser!(u16).range(1025..=i64::from(plan::BASE_PORT_MAX)))]
     base_port: u16,
+    /// What keeps which node has which room: nothing but the gateways, or a real database with a server in each region, which is
+    /// killed and frozen together with the region
+    #[arg(long, value_enum, default_value_t)]
+    directory: Kind,
     /// Directory of the built page [default: web/dist]
     #[arg(long)]
     page_dir: Option<PathBuf>,
@@ -74,6 +79,12 @@ enum DemoError {
          (now {1}), e.g. `outlast demo --base-port {2}`."
     )]
     Taken(String, u16, u16),
+    #[error(
+        "{0} is not installed: `scripts/need-debian engines` installs it, or the Debian packages etcd-server and redis-server"
+    )]
+    NoProgram(&'static str),
+    #[error("cannot connect to the directory: {0}")]
+    Directory(#[source] outlast_engines::ConnectError),
     #[error(transparent)]
     Home(#[from] home::HomeError),
     #[error("cannot start the servers")]
@@ -119,7 +130,8 @@ async fn demo(args: DemoArgs) -> Result<(), DemoError> {
     let mut stop = Stop::new().map_err(DemoError::Start)?;
     let own_program = env::current_exe().map_err(DemoError::Start)?;
     let page = find_page(args.page_dir)?;
-    let all = plan::processes(args.base_port);
+    check_programs(args.directory)?;
+    let all = plan::processes(args.base_port, args.directory);
     let port = plan::control_port(args.base_port);
     check_ports(&all, port, args.base_port)?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
@@ -128,17 +140,19 @@ async fn demo(args: DemoArgs) -> Result<(), DemoError> {
     let key = plan::ApiKey { name: "demo".into(), secret: home::random_hex::<24>()? };
     let home = Home::make(&own_program)?;
     let server = args.server.unwrap_or_else(|| own_program.clone());
-    let files = |id: &str| (home.config_of(id), home.log_of(id));
-    let fleet = Arc::new(Mutex::new(Fleet::new(own_program, server, &all, files)));
+    let start =
+        |one: &Planned| (home.command_of(one, &all, args.directory, &server), home.log_of(&one.id));
+    let fleet = Arc::new(Mutex::new(Fleet::new(own_program, args.directory, &all, start)));
     let result = async {
-        home.furnish(&all, &key, &page, &format!("http://127.0.0.1:{port}"))?;
+        home.furnish(&all, args.directory, &key, &page, &format!("http://127.0.0.1:{port}"))?;
         let keys = ApiKeys::new([(key.name, key.secret)]).expect("one key with a secret");
         let (_shutdown, serving) = watch::channel(false);
         tokio::spawn(serve_control(listener, fleet.clone(), keys, &all, port, serving));
         with(&fleet, Fleet::start_all).map_err(DemoError::Start)?;
         println!("Starting three regions with a gateway and two nodes each ...");
+        let directory = Watched::connect(args.directory, &all).map_err(DemoError::Directory)?;
         tokio::select! {
-            result = start_and_watch(&fleet, &all) => result,
+            result = start_and_watch(&fleet, &all, directory) => result,
             () = stop.asked() => Ok(()),
         }
     }
@@ -186,6 +200,15 @@ fn find_page(wish: Option<PathBuf>) -> Result<PathBuf, DemoError> {
     found.ok_or_else(|| DemoError::NoPage(places[0].clone()))
 }
 
+fn check_programs(directory: Kind) -> Result<(), DemoError> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &&&str| env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    match directory.programs().iter().find(|program| !is_there(program)) {
+        Some(program) => Err(DemoError::NoProgram(program)),
+        None => Ok(()),
+    }
+}
+
 fn check_ports(all: &[Planned], control: u16, base: u16) -> Result<(), DemoError> {
     let mut taken = String::new();
     let mut check = |free: bool, port: u16, kind: &str, what: &str| {
@@ -199,6 +222,10 @@ fn check_ports(all: &[Planned], control: u16, base: u16) -> Result<(), DemoError
     for one in all {
         check(tcp(one.listen), one.listen, "tcp", &one.id);
         check(tcp(one.admin), one.admin, "tcp", &one.id);
+        if !one.role.is_ours() {
+            check(tcp(one.beat), one.beat, "tcp", &one.id);
+            continue;
+        }
         for port in [Some(one.beat), one.media].into_iter().flatten() {
             check(udp(port), port, "udp", &one.id);
         }
@@ -237,7 +264,11 @@ fn serve_control(
 }
 
 /// Waits until everything is ready, says so, and then reports servers that end by themselves, for ever.
-async fn start_and_watch(fleet: &Mutex<Fleet>, all: &[Planned]) -> Result<(), DemoError> {
+async fn start_and_watch(
+    fleet: &Mutex<Fleet>,
+    all: &[Planned],
+    directory: Option<Watched>,
+) -> Result<(), DemoError> {
     let deadline = Instant::now() + READY_WITHIN;
     let mut announced = false;
     let mut look = interval(LOOK_EVERY);
@@ -251,10 +282,13 @@ async fn start_and_watch(fleet: &Mutex<Fleet>, all: &[Planned]) -> Result<(), De
             println!("{id} ended by itself ({how}); the end of its log:\n{log}");
         }
         let starting = with(fleet, |fleet| fleet.starting());
-        for (id, port) in &starting {
-            if is_ready(*port).await {
-                with(fleet, |fleet| fleet.ready(id));
+        for one in &starting {
+            if is_ready(one).await {
+                with(fleet, |fleet| fleet.ready(&one.id));
             }
+        }
+        if let Some(directory) = &directory {
+            with(fleet, |fleet| fleet.decided_at(&directory.ports()));
         }
         if announced {
             continue;
@@ -263,26 +297,10 @@ async fn start_and_watch(fleet: &Mutex<Fleet>, all: &[Planned]) -> Result<(), De
             announced = true;
             welcome(all);
         } else if Instant::now() > deadline && !starting.is_empty() {
-            let ids: Vec<String> = starting.into_iter().map(|(id, _)| id).collect();
+            let ids: Vec<String> = starting.into_iter().map(|one| one.id).collect();
             return Err(DemoError::NotReady { ids: ids.join(", ") });
         }
     }
-}
-
-/// Whether the health endpoint on this port says ready.
-async fn is_ready(port: u16) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream
-            .write_all(
-                b"GET /healthz/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
-            )
-            .await?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status).await?;
-        Ok::<_, io::Error>(status)
-    };
-    matches!(timeout(PROBE_WITHIN, ask).await, Ok(Ok(status)) if status.ends_with(b" 200"))
 }
 
 fn welcome(all: &[Planned]) {
@@ -297,6 +315,10 @@ fn welcome(all: &[Planned]) {
          The page measures what you missed. Bring the region back with its third button.\n"
     );
     for one in all {
+        if !one.role.is_ours() {
+            println!("  {:<11} tcp {}, peers tcp {}", one.id, one.listen, one.beat);
+            continue;
+        }
         let media = one.media.map_or(String::new(), |port| format!(", media udp {port}"));
         println!(
             "  {:<11} tcp {}, health tcp {}, beats udp {}{media}",

@@ -5,6 +5,7 @@ mod authority;
 mod check;
 mod config;
 mod demo;
+mod directory;
 mod drain;
 mod log;
 mod overrides;
@@ -33,6 +34,7 @@ Examples:
   outlast check --config outlast.toml              every mistake in a configuration, with its remedy
   outlast serve --config outlast.toml              run the roles that the configuration names
   outlast drain eu-1 --config outlast.toml         move everybody away from a node before it is stopped
+  outlast directory status --config outlast.toml   who decides which node has a room, and how it is
   outlast token --config outlast.toml --identity amy --room lobby
   outlast ca init --out pki                        a cluster's authority
   outlast ca issue --ca pki --name eu-1 --out pki  a certificate for the process eu-1
@@ -58,6 +60,9 @@ enum Command {
     /// the drain is called off with --undo or their processes are started again. Exits with 0 when it has begun everywhere (with
     /// --wait: when the nodes are empty), else with 1 and a sentence.
     Drain(drain::DrainArgs),
+    /// Look at the database that keeps which node has which room, try it, and move who decides there
+    #[command(subcommand)]
+    Directory(Box<directory::Command>),
     /// Print an access token
     #[command(args_conflicts_with_subcommands = true)]
     Token {
@@ -84,6 +89,7 @@ fn main() -> ExitCode {
         Command::Serve(overrides) => serve::run(&overrides),
         Command::Check(overrides) => check::run(&overrides),
         Command::Drain(args) => drain::run(&args),
+        Command::Directory(command) => return directory::run(&command),
         Command::Token { command: Some(TokenCommand::Create(args)), .. }
         | Command::Token { command: None, args } => token::run(&args),
         Command::Ca(command) => authority::run(&command),

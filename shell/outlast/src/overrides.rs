@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Command, error::ErrorKind};
 
-use crate::config::{At, KEYS, Override};
+use crate::config::{At, KEYS, Key, Override, is_about_directory};
 
 /// `--config` and a flag for every key.
 #[derive(Clone, Debug, Default)]
@@ -33,29 +33,51 @@ impl Overrides {
     }
 }
 
+/// `--config`, and a flag for every key that is about the directory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DirectoryOverrides(pub(crate) Overrides);
+
+fn flags(command: Command, wanted: impl Fn(&Key) -> bool) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env("OUTLAST_CONFIG")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("Configuration file (TOML); docs/configuration.md describes it");
+    KEYS.iter().filter(|key| wanted(key)).fold(command.arg(file), |command, key| {
+        let Some(flag) = key.flag() else { return command };
+        let default = match key.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        let heading = key.path.split_once('.').map_or("process", |(section, _)| section);
+        command.arg(
+            Arg::new(key.path)
+                .long(flag)
+                .value_name("VALUE")
+                .help_heading(format!("Keys: {heading}"))
+                .help(format!("{} [env: {}]{default}", key.help, key.variable())),
+        )
+    })
+}
+
+fn given(matches: &ArgMatches, wanted: impl Fn(&Key) -> bool) -> Result<Overrides, clap::Error> {
+    let refuse = |error: clap::parser::MatchesError| {
+        clap::Error::raw(ErrorKind::InvalidValue, error.to_string())
+    };
+    let config = matches.try_get_one::<PathBuf>("config").map_err(refuse)?.cloned();
+    let mut values = Vec::new();
+    for key in KEYS.iter().filter(|key| wanted(key) && key.flag().is_some()) {
+        if let Some(value) = matches.try_get_one::<String>(key.path).map_err(refuse)? {
+            values.push((key.path, At::Flag, value.clone()));
+        }
+    }
+    Ok(Overrides { config, values })
+}
+
 impl clap::Args for Overrides {
     fn augment_args(command: Command) -> Command {
-        let file = Arg::new("config")
-            .long("config")
-            .value_name("FILE")
-            .env("OUTLAST_CONFIG")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("Configuration file (TOML); docs/configuration.md describes it");
-        KEYS.iter().fold(command.arg(file), |command, key| {
-            let Some(flag) = key.flag() else { return command };
-            let default = match key.default {
-                "" => String::new(),
-                default => format!(" [default: {default}]"),
-            };
-            let heading = key.path.split_once('.').map_or("process", |(section, _)| section);
-            command.arg(
-                Arg::new(key.path)
-                    .long(flag)
-                    .value_name("VALUE")
-                    .help_heading(format!("Keys: {heading}"))
-                    .help(format!("{} [env: {}]{default}", key.help, key.variable())),
-            )
-        })
+        flags(command, |_| true)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -65,21 +87,32 @@ impl clap::Args for Overrides {
 
 impl clap::FromArgMatches for Overrides {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut overrides = Overrides::default();
-        overrides.update_from_arg_matches(matches)?;
-        Ok(overrides)
+        given(matches, |_| true)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let refuse = |error: clap::parser::MatchesError| {
-            clap::Error::raw(ErrorKind::InvalidValue, error.to_string())
-        };
-        self.config = matches.try_get_one::<PathBuf>("config").map_err(refuse)?.cloned();
-        for key in KEYS.iter().filter(|key| key.flag().is_some()) {
-            if let Some(value) = matches.try_get_one::<String>(key.path).map_err(refuse)? {
-                self.values.push((key.path, At::Flag, value.clone()));
-            }
-        }
+        *self = given(matches, |_| true)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for DirectoryOverrides {
+    fn augment_args(command: Command) -> Command {
+        flags(command, |key| is_about_directory(key.path))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for DirectoryOverrides {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        given(matches, |key| is_about_directory(key.path)).map(DirectoryOverrides)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
 }

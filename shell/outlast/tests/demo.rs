@@ -1,4 +1,5 @@
-//! `outlast demo` around servers that only sleep: whatever ends it, no process and no file is left.
+//! `outlast demo` around servers that only sleep: whatever ends it, no process and no file is left. And around real ones with a
+//! real database: a region's part of it shares the region's fate.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
@@ -8,7 +9,8 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -31,6 +33,13 @@ impl Demo {
         let server = dir.path().join("server");
         fs::write(&server, "#!/bin/sh\necho \"$3\"\nexec sleep 600\n").unwrap();
         fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+        let demo = Demo::with(dir, &["--server", &server.display().to_string()]);
+        until("nine servers sleep", || demo.sleeping().len() == 9);
+        demo
+    }
+
+    /// With more arguments, and not before anything is known of its servers.
+    fn with(dir: tempfile::TempDir, arguments: &[&str]) -> Demo {
         let page = dir.path().join("page");
         fs::create_dir(&page).unwrap();
         fs::write(page.join("index.html"), "<p>page</p>").unwrap();
@@ -41,15 +50,29 @@ impl Demo {
         let child = Command::new(env!("CARGO_BIN_EXE_outlast"))
             .args(["demo", "--base-port", &base.to_string(), "--page-dir"])
             .arg(&page)
-            .arg("--server")
-            .arg(&server)
+            .args(arguments)
             .env("TMPDIR", &temporary)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let demo = Demo { child, dir, control: base - 1 };
-        until("nine servers sleep", || demo.sleeping().len() == 9);
-        demo
+        Demo { child, dir, control: base - 1 }
+    }
+
+    /// The demo's state, once it answers.
+    fn state(&self) -> Value {
+        let mut state = None;
+        until("the demo answers", || {
+            state = self.ask("GET", "/state");
+            state.is_some()
+        });
+        state.unwrap()
+    }
+
+    /// Regions in which the database decides.
+    fn decides(&self) -> Vec<String> {
+        let state = self.state();
+        let decides = state["directory"]["decides"].as_array().unwrap().iter();
+        decides.map(|one| one["region"].as_str().unwrap().to_owned()).collect()
     }
 
     fn ask(&self, method: &str, path: &str) -> Option<Value> {
@@ -90,31 +113,33 @@ impl Demo {
     }
 }
 
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It has ended already, unless the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn pids(state: &Value) -> Vec<u64> {
     let regions = state["regions"].as_array().unwrap();
     let processes = regions.iter().flat_map(|region| region["processes"].as_array().unwrap());
     processes.filter_map(|process| process["pid"].as_u64()).collect()
 }
 
-/// A base port whose first ports are free, held until the demo is started.
+/// A base port whose TCP ports are free, held until the demo is started. Below those that the kernel gives to whoever connects:
+/// one of a server that is to come back would be gone meanwhile.
 fn free_base_port() -> (u16, Vec<TcpListener>) {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let blocks = (20_000..32_000_u16).step_by(250).collect::<Vec<_>>();
+    let first = process::id() as usize;
     loop {
-        let probe = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let base = probe.local_addr().unwrap().port();
-        drop(probe);
-        let wanted =
-            (0..3u16).flat_map(|region| (0..3).map(move |block| region * 100 + block * 10));
-        let Some(ports) = wanted
-            .flat_map(|block| [block, block + 1])
-            .map(|offset| base.checked_add(offset).filter(|_| base < 65_000))
-            .chain([base.checked_sub(1)])
-            .collect::<Option<Vec<u16>>>()
-        else {
-            continue;
-        };
-        let held: Result<Vec<_>, _> =
-            ports.iter().map(|&port| TcpListener::bind(("127.0.0.1", port))).collect();
-        if let Ok(held) = held {
+        let tried = usize::from(TRIED.fetch_add(1, Ordering::Relaxed));
+        assert!(tried < 10 * blocks.len(), "no free block of ports");
+        let base = blocks[(first + tried) % blocks.len()] + 1;
+        let wanted = (0..3).flat_map(|region| (0..42).map(move |port| base + region * 100 + port));
+        let held = wanted.chain([base - 1]).map(|port| TcpListener::bind(("127.0.0.1", port)));
+        if let Ok(held) = held.collect::<Result<Vec<_>, _>>() {
             return (base, held);
         }
     }
@@ -171,6 +196,33 @@ fn a_killed_region_comes_back_with_new_processes() {
     let after = demo.sleeping();
     assert_eq!(after.iter().filter(|pid| before.contains(pid)).count(), 6);
     demo.ends_clean("-INT", &after);
+}
+
+#[test]
+fn a_region_and_its_database_share_their_fate() {
+    let demo = Demo::with(tempfile::tempdir().unwrap(), &["--directory", "etcd"]);
+    let is_running = || {
+        let state = demo.state();
+        let regions = state["regions"].as_array().unwrap();
+        let all = regions.iter().flat_map(|region| region["processes"].as_array().unwrap());
+        all.filter(|one| one["state"] == "running").count() == 12
+    };
+    until("all twelve run", is_running);
+    assert_eq!(demo.state()["directory"]["engine"], "etcd");
+    let mut all = pids(&demo.state());
+    for action in ["freeze", "kill"] {
+        until("one decides", || demo.decides().len() == 1);
+        let region = demo.decides().remove(0);
+        demo.ask("POST", &format!("/regions/{region}/{action}")).unwrap();
+        until("one decides in another region", || {
+            let decides = demo.decides();
+            decides.len() == 1 && decides[0] != region
+        });
+        demo.ask("POST", &format!("/regions/{region}/start")).unwrap();
+        until("the region is back", is_running);
+        all.extend(pids(&demo.state()));
+    }
+    demo.ends_clean("-INT", &all);
 }
 
 #[test]

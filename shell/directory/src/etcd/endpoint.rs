@@ -11,8 +11,8 @@ use std::{
 };
 
 use etcd_client::{
-    Channel, Client, ConnectOptions, KvClient, LeaseClient, MaintenanceClient, StatusResponse,
-    WatchClient,
+    Channel, Client, ClusterClient, ConnectOptions, KvClient, LeaseClient, MaintenanceClient,
+    StatusResponse, WatchClient,
 };
 use tokio::{
     sync::Notify,
@@ -98,6 +98,7 @@ pub(super) struct Line {
     pub(super) kv: KvClient,
     pub(super) lease: LeaseClient,
     pub(super) maintenance: MaintenanceClient,
+    pub(super) cluster: ClusterClient,
     /// Ends when the member has lost the others.
     pub(super) watch: WatchClient,
     /// A new one is wanted.
@@ -206,6 +207,7 @@ impl Endpoint {
             kv: client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
             lease: client.lease_client(),
             maintenance: client.maintenance_client(),
+            cluster: client.cluster_client(),
             watch: led.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
             renew: Notify::new(),
         };

@@ -28,6 +28,11 @@ impl Keys {
         Keys { prefix: prefix.to_owned() }
     }
 
+    /// What all keys of the directory begin with.
+    pub(super) fn all(&self) -> Vec<u8> {
+        self.prefix.clone().into_bytes()
+    }
+
     pub(super) fn instance(&self) -> Vec<u8> {
         format!("{}instance", self.prefix).into_bytes()
     }

@@ -12,6 +12,11 @@ const CA: &str = "directory_access.ca";
 const CERT: &str = "directory_access.cert";
 const KEY: &str = "directory_access.key";
 
+/// Whether the key of this path says where the directory is, or opens its door.
+pub(crate) fn is_about(path: &str) -> bool {
+    path == ADDRESS || path.starts_with("directory_access.")
+}
+
 impl Rules<'_> {
     /// The address with what goes with it. A mistake in an address is told without it, since it may hold a password.
     pub(crate) fn directory(&mut self) -> (Address, Access) {

@@ -30,6 +30,9 @@ address = "us-1.example.net:7881"
 beat = "us-1.example.net:7891"
 "#;
 
+/// Folders of `deploy` with a directory for three regions.
+const ENGINES: [&str; 4] = ["etcd", "shards", "sentinel", "cluster"];
+
 /// A folder with the files that [`GOOD`] names.
 struct Folder(tempfile::TempDir);
 
@@ -454,4 +457,54 @@ fn the_example_lacks_nothing_but_its_files() {
     folder.write("cluster-secret", "fedcba9876543210fedcba9876543210");
     let text = fs::read_to_string(path).expect("the example");
     assert!(folder.read(&text, &[]).is_ok(), "{:#?}", folder.read(&text, &[]).err());
+}
+
+/// The variables of a file for systemd's `EnvironmentFile`.
+fn variables(text: &str) -> Vec<Override> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let variable = |line: &str| {
+        let (name, value) = line.split_once('=').expect("NAME=VALUE");
+        let key = KEYS.iter().find(|key| key.variable() == name).expect("a key's variable");
+        (key.path, At::Environment, value.trim_matches('"').to_owned())
+    };
+    lines.map(variable).collect()
+}
+
+#[test]
+fn every_file_for_three_regions_is_without_mistakes() {
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
+    let text = |name: &str| fs::read_to_string(format!("{deploy}/{name}")).expect(name);
+    let folder = Folder::new();
+    folder.write("cluster-secret", "fedcba9876543210fedcba9876543210");
+    folder.write("keys", "ours: 0123456789abcdef0123456789abcdef\n");
+    let regions = ["eu", "us", "ap"];
+    let processes =
+        regions.iter().flat_map(|region| ["gateway", "node"].map(|role| (role, region)));
+    for process in processes {
+        let name = format!("{}-{}", process.0, process.1);
+        folder.write(&format!("{name}.pem"), "-----BEGIN CERTIFICATE-----");
+        folder.write(&format!("{name}.key"), "-----BEGIN PRIVATE KEY-----");
+        let settings = folder.read(&text(&format!("outlast/{name}.toml")), &[]).expect(&name);
+        assert_eq!((settings.region.as_str(), settings.peers.len()), (*process.1, 5), "{name}");
+    }
+    for engine in ENGINES {
+        let mut addresses = Vec::new();
+        for region in regions {
+            let (gateway, name) = (
+                format!("outlast/gateway-{region}.toml"),
+                format!("{engine}/directory-{region}.env"),
+            );
+            let settings = folder.read(&text(&gateway), &variables(&text(&name))).expect(&name);
+            let address = settings.directory.to_string();
+            // The nearest comes first, and all shards are told alike.
+            let first = address.split("://").nth(1).and_then(|servers| servers.split(',').next());
+            assert!(
+                engine == "shards" || first.is_some_and(|host| host.contains(region)),
+                "{name}: {address}"
+            );
+            addresses.push(address);
+        }
+        addresses.dedup();
+        assert_eq!(addresses.len(), if engine == "shards" { 1 } else { 3 }, "{engine}");
+    }
 }

@@ -147,8 +147,9 @@ mod tests {
     use super::*;
 
     fn control() -> Control {
-        let all = crate::demo::plan::processes(7880);
-        let fleet = Fleet::new("own".into(), "server".into(), &all, |_| ("c".into(), "l".into()));
+        let kind = crate::demo::database::Kind::Etcd;
+        let all = crate::demo::plan::processes(7880, kind);
+        let fleet = Fleet::new("own".into(), kind, &all, |_| (Vec::new(), "l".into()));
         Control {
             fleet: Arc::new(Mutex::new(fleet)),
             keys: ApiKeys::new([("key", "secret")]).unwrap(),

@@ -1,7 +1,8 @@
-//! The demo's nine processes: starting, killing, freezing and thawing them, and what state each is in.
+//! The demo's processes: starting, killing, freezing and thawing them, and what state each is in.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
+    ffi::OsString,
     fs::{self, File},
     io,
     os::unix::process::CommandExt,
@@ -13,7 +14,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use super::plan::{self, Planned, Role};
+use super::{
+    database::Kind,
+    plan::{self, Planned, Role},
+};
 
 /// Remembered faults; the page asks for the last ones twice a second.
 const FAULTS_MAX: usize = 32;
@@ -75,7 +79,7 @@ impl Phase {
 
 struct Process {
     plan: Planned,
-    config: PathBuf,
+    command: Vec<OsString>,
     log: PathBuf,
     child: Option<Child>,
     phase: Phase,
@@ -101,29 +105,32 @@ pub(super) struct Ended {
 pub(super) struct Fleet {
     /// This program: a server starts as its `demo --leash`.
     own_program: PathBuf,
-    server: PathBuf,
+    directory: Kind,
+    /// Servers that decide who holds a room, and in how many partitions each.
+    decides: BTreeMap<String, usize>,
     processes: Vec<Process>,
     faults: VecDeque<Fault>,
     fault_count: u64,
 }
 
 impl Fleet {
-    /// Nothing runs yet. `files` gives the configuration and the log file of a process by its id.
+    /// Nothing runs yet. `start` gives what a process is started with, and its log.
     pub(super) fn new(
         own_program: PathBuf,
-        server: PathBuf,
+        directory: Kind,
         all: &[Planned],
-        files: impl Fn(&str) -> (PathBuf, PathBuf),
+        start: impl Fn(&Planned) -> (Vec<OsString>, PathBuf),
     ) -> Fleet {
         let processes = all
             .iter()
             .map(|plan| {
-                let (config, log) = files(&plan.id);
+                let (command, log) = start(plan);
                 let since = unix_ms();
-                Process { plan: plan.clone(), config, log, child: None, phase: Phase::Dead, since }
+                Process { plan: plan.clone(), command, log, child: None, phase: Phase::Dead, since }
             })
             .collect();
-        Fleet { own_program, server, processes, faults: VecDeque::new(), fault_count: 0 }
+        let (decides, faults) = (BTreeMap::new(), VecDeque::new());
+        Fleet { own_program, directory, decides, processes, faults, fault_count: 0 }
     }
 
     /// Starts everything that is dead.
@@ -172,10 +179,21 @@ impl Fleet {
         ended
     }
 
-    /// The processes that have not said yet that they are ready, with their health ports.
-    pub(super) fn starting(&self) -> Vec<(String, u16)> {
+    /// The processes that have not said yet that they are ready.
+    pub(super) fn starting(&self) -> Vec<Planned> {
         let starting = self.processes.iter().filter(|process| process.phase == Phase::Starting);
-        starting.map(|process| (process.plan.id.clone(), process.plan.admin)).collect()
+        starting.map(|process| process.plan.clone()).collect()
+    }
+
+    /// Notes where the servers listen that decide who holds a room, one for each partition.
+    pub(super) fn decided_at(&mut self, ports: &[u16]) {
+        self.decides.clear();
+        for port in ports {
+            let mut all = self.processes.iter().map(|process| &process.plan);
+            if let Some(one) = all.find(|one| !one.role.is_ours() && one.listen == *port) {
+                *self.decides.entry(one.id.clone()).or_default() += 1;
+            }
+        }
     }
 
     /// Notes that a process is ready.
@@ -208,7 +226,22 @@ impl Fleet {
                 "id": fault.id, "at": fault.at, "action": fault.action.as_str(), "target": fault.target,
             })
         });
-        json!({ "now": unix_ms(), "regions": regions, "faults": faults.collect::<Vec<_>>() })
+        json!({
+            "now": unix_ms(),
+            "regions": regions,
+            "directory": self.directory_state(),
+            "faults": faults.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Which database decides, and in which region it is.
+    fn directory_state(&self) -> Value {
+        let decides = self.processes.iter().filter_map(|process| {
+            let partitions = self.decides.get(&process.plan.id)?;
+            let (id, region) = (&process.plan.id, process.plan.region);
+            Some(json!({ "process": id, "region": region, "partitions": partitions }))
+        });
+        json!({ "engine": self.directory.as_str(), "decides": decides.collect::<Vec<_>>() })
     }
 
     /// Whether every process has said that it is ready.
@@ -222,9 +255,7 @@ impl Fleet {
             Action::Kill => process.kill(),
             Action::Freeze => process.freeze(),
             Action::Thaw => process.thaw(),
-            Action::Start if process.phase == Phase::Dead => {
-                process.start(&self.own_program, &self.server)
-            }
+            Action::Start if process.phase == Phase::Dead => process.start(&self.own_program),
             Action::Start => process.thaw(),
         }
     }
@@ -262,22 +293,21 @@ impl Drop for Fleet {
 }
 
 impl Process {
-    fn start(&mut self, own_program: &PathBuf, server: &PathBuf) -> io::Result<()> {
+    fn start(&mut self, own_program: &PathBuf) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(own_program);
         command
             .args(["demo", "--leash", &std::process::id().to_string(), "--"])
-            .arg(server)
-            .args(["serve", "--config"])
-            .arg(&self.config)
+            .args(&self.command)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             // Ctrl-C is for the demo, which then ends all of these.
             .process_group(0);
-        // The environment ranks above the file, and the demo's files are complete.
+        // The environment ranks above our files, which are complete, and etcd refuses what is said twice.
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OUTLAST_") {
+            let name_is = |prefix| name.to_string_lossy().starts_with(prefix);
+            if name_is("OUTLAST_") || name_is("ETCD_") {
                 command.env_remove(name);
             }
         }

@@ -2,7 +2,9 @@
 //! with what it must know. Readable by its owner only; the sweep removes it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{self, Write},
     os::unix::{
         fs::{DirBuilderExt, OpenOptionsExt},
@@ -15,7 +17,11 @@ use std::{
 use outlast_link::{Authority, AuthorityError};
 use serde_json::json;
 
-use super::{leash, plan};
+use super::{
+    database::Kind,
+    leash,
+    plan::{self, Planned},
+};
 
 /// Why the directory could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +63,20 @@ impl Home {
         Ok(Home { dir, sweep })
     }
 
-    pub(super) fn config_of(&self, id: &str) -> PathBuf {
-        self.dir.join(format!("{id}.toml"))
+    /// What `one` is started with; `server` is the program of gateways and nodes.
+    pub(super) fn command_of(
+        &self,
+        one: &Planned,
+        all: &[Planned],
+        directory: Kind,
+        server: &Path,
+    ) -> Vec<OsString> {
+        if one.role.is_ours() {
+            let config = self.dir.join(format!("{}.toml", one.id));
+            return vec![server.into(), "serve".into(), "--config".into(), config.into()];
+        }
+        let command = directory.command(one, all, &self.dir.join(&one.id));
+        command.into_iter().map(OsString::from).collect()
     }
 
     pub(super) fn log_of(&self, id: &str) -> PathBuf {
@@ -68,12 +86,13 @@ impl Home {
     /// Writes everything that the processes and the page read. `page` is the built page.
     pub(super) fn furnish(
         &self,
-        all: &[plan::Planned],
+        all: &[Planned],
+        directory: Kind,
         key: &plan::ApiKey,
         page: &Path,
         control: &str,
     ) -> Result<(), HomeError> {
-        furnish(&self.dir, all, key, page, control)
+        furnish(&self.dir, all, directory, key, page, control)
     }
 
     /// Removes the directory. All that write into it must have ended.
@@ -86,7 +105,8 @@ impl Home {
 
 fn furnish(
     dir: &Path,
-    all: &[plan::Planned],
+    all: &[Planned],
+    directory: Kind,
     key: &plan::ApiKey,
     page: &Path,
     control: &str,
@@ -97,11 +117,19 @@ fn furnish(
     let site = dir.join("page");
     copy_page(page, &site)?;
     write_private(&site.join("demo.json"), &page_config(all, control))?;
-    for one in all {
+    for one in all.iter().filter(|one| !one.role.is_ours()) {
+        let data = dir.join(&one.id);
+        let made = fs::DirBuilder::new().mode(0o700).create(&data);
+        made.map_err(|source| HomeError::Write { path: data.clone(), source })?;
+        for (name, text) in directory.files(one, all, &data) {
+            write_private(&data.join(name), &text)?;
+        }
+    }
+    for one in all.iter().filter(|one| one.role.is_ours()) {
         let issued = authority.issue(&one.id)?;
         write_private(&dir.join(format!("{}.pem", one.id)), &issued.certificate)?;
         write_private(&dir.join(format!("{}.key", one.id)), &issued.key)?;
-        let text = plan::config(one, all, key);
+        let text = plan::config(one, all, key, directory);
         write_private(&dir.join(format!("{}.toml", one.id)), &text)?;
     }
     Ok(())
@@ -113,7 +141,7 @@ pub(super) fn random_hex<const N: usize>() -> Result<String, HomeError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn page_config(all: &[plan::Planned], control: &str) -> String {
+fn page_config(all: &[Planned], control: &str) -> String {
     let regions: Vec<_> = plan::REGIONS
         .iter()
         .map(|region| {
@@ -148,16 +176,20 @@ mod tests {
 
     #[test]
     fn every_configuration_is_without_mistakes() {
-        let dir = tempfile::tempdir().unwrap();
-        let page = tempfile::tempdir().unwrap();
-        let all = plan::processes(7880);
-        let key = plan::ApiKey { name: "demo".into(), secret: random_hex::<24>().unwrap() };
-        furnish(dir.path(), &all, &key, page.path(), "http://127.0.0.1:7879").unwrap();
-        for one in &all {
-            let text = fs::read_to_string(dir.path().join(format!("{}.toml", one.id))).unwrap();
-            let settings = crate::config::read(&text, dir.path(), &[], 4).expect(&one.id);
-            assert_eq!(settings.peers.len(), 8);
-            assert_eq!(settings.gateway.is_some(), one.role == plan::Role::Gateway);
+        for directory in [Kind::Embedded, Kind::Etcd, Kind::Sentinel, Kind::Cluster] {
+            let dir = tempfile::tempdir().unwrap();
+            let page = tempfile::tempdir().unwrap();
+            let all = plan::processes(7880, directory);
+            let key = plan::ApiKey { name: "demo".into(), secret: random_hex::<24>().unwrap() };
+            let control = "http://127.0.0.1:7879";
+            furnish(dir.path(), &all, directory, &key, page.path(), control).unwrap();
+            for one in all.iter().filter(|one| one.role.is_ours()) {
+                let text = fs::read_to_string(dir.path().join(format!("{}.toml", one.id))).unwrap();
+                let settings = crate::config::read(&text, dir.path(), &[], 4).expect(&one.id);
+                assert_eq!(settings.peers.len(), 8);
+                assert_eq!(settings.gateway.is_some(), one.role == plan::Role::Gateway);
+                assert_eq!(settings.directory.to_string(), directory.address(&all, one.region));
+            }
         }
     }
 }
