@@ -58,6 +58,20 @@ pub enum Request {
 }
 
 impl Request {
+    /// What is asked for, in a word for metrics.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Request::Heartbeat { .. } => "heartbeat",
+            Request::Place { .. } => "place",
+            Request::Replace { .. } => "replace",
+            Request::End { .. } => "end",
+            Request::Lookup { .. } => "lookup",
+            Request::Summaries => "summaries",
+            Request::Instance => "instance",
+            Request::Watch { .. } => "watch",
+        }
+    }
+
     /// Whether an engine takes it at all, before anything is known of its room. Every engine asks this first.
     ///
     /// # Errors
@@ -113,6 +127,20 @@ pub enum Reply {
     Changes(Changes),
     /// To anything.
     Failed(Failure),
+}
+
+impl Reply {
+    /// What came of a request, in a word for metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Reply::Placed(Placed::Held(_)) => "held",
+            Reply::Failed(Failure::Unavailable) => "unavailable",
+            Reply::Failed(Failure::Unknown) => "unknown",
+            Reply::Failed(Failure::Fenced(_)) => "fenced",
+            Reply::Failed(Failure::Bad(_)) => "bad",
+            _ => "ok",
+        }
+    }
 }
 
 /// What came of a claim. Either way the record is the one that is held.

@@ -82,7 +82,7 @@ async fn long(engine: &Arc<dyn Engine>, seed: u64, low: u64, is_alone: bool) -> 
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum EngineName {
+pub(crate) enum EngineName {
     /// A table in this process; only none and wipe
     Embedded,
     /// One etcd
@@ -177,7 +177,7 @@ impl Histories {
     }
 }
 
-fn start(engine: EngineName, network: Network) -> anyhow::Result<Box<dyn Lab>> {
+pub(crate) fn start(engine: EngineName, network: Network) -> anyhow::Result<Box<dyn Lab>> {
     Ok(match engine {
         EngineName::Embedded => Box::new(InProcess::new()?),
         EngineName::Etcd1 => Box::new(Etcd::start(1, network)?),
@@ -252,7 +252,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 }
 
 /// Prints, and ends quietly when nobody reads any more.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::process::exit(1);
     }

@@ -23,7 +23,7 @@ impl Home {
     /// In the network of `region`.
     pub(crate) fn new(lab: &dyn Lab, region: usize) -> anyhow::Result<Home> {
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all();
+        builder.worker_threads(1).thread_name(Home::threads(region)).enable_all();
         if let Some(network) = lab.network(region) {
             // Sockets belong to the namespace of the thread that makes them.
             builder.on_thread_start(move || {
@@ -38,6 +38,11 @@ impl Home {
             lab.connect(region)?
         };
         Ok(Home { engine, runtime: Some(runtime) })
+    }
+
+    /// What the kernel calls the threads of `region`.
+    pub(crate) fn threads(region: usize) -> String {
+        format!("region{region}")
     }
 
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {

@@ -1,5 +1,6 @@
 //! Proves that every engine of the directory means what `outlast_directory::Table` means: seeded traces with equal answers
-//! (`conform`), and histories of many askers at once, with faults, that the table could have answered (`history`).
+//! (`conform`), and histories of many askers at once, with faults, that the table could have answered (`history`). Weighs what
+//! each costs (`weight`).
 
 mod chance;
 mod conform;
@@ -10,6 +11,7 @@ mod home;
 mod load;
 mod run;
 pub mod servers;
+mod weight;
 mod words;
 
 pub use chance::Chance;
@@ -18,3 +20,4 @@ pub use connect::connect;
 pub use faults::{Fault, FaultKind, Happened, inflict};
 pub use history::*;
 pub use run::{LOSSES_MAX, Outcome, Run};
+pub use weight::{Report, Weight};

@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout)]
 
 mod command;
+mod weigh;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ Examples:
   outlast-directory-proof conform --engine etcd://127.0.0.1:2379 --seeds 0..300
   outlast-directory-proof histories --engine etcd --fault kill --runs 20 --seed 1
   outlast-directory-proof histories --engine sentinel --fault cut --runs 5 --seed 7
+  outlast-directory-proof weight --engine etcd --nodes 1000 --claims 50 --seconds 60 --report etcd.json
 
 What is printed of a failure begins with its seed: the same command with that seed does the same again, as far as servers
 and networks do. Exits with 0 when nothing was wrong, else with 1.";
@@ -43,12 +45,18 @@ enum Command {
     /// announced again as nodes do, and read once more. An anomaly is a room whose answers no order explains (for sentinel
     /// and cluster: not even with acknowledged writes lost, which are counted), a generation that went back, or two winners.
     Histories(command::Histories),
+    /// What the servers of an engine cost under the load of many nodes and a steady stream of new rooms
+    ///
+    /// Starts servers and one gateway a region, waits until as many rooms end as begin, and counts CPU, memory, bytes, answers
+    /// and what is kept. Exits with 1 when a request came to anything but the answer that it should have.
+    Weight(weigh::Weigh),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let is_fine = match Arguments::parse().command {
         Command::Conform(conform) => conform.run()?,
         Command::Histories(histories) => histories.run()?,
+        Command::Weight(weigh) => weigh.run()?,
     };
     Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -9,6 +9,7 @@ mod process;
 mod redis;
 mod sentinel;
 mod single;
+mod stored;
 
 pub use cluster::Cluster;
 pub use embedded::InProcess;
@@ -16,6 +17,9 @@ pub use etcd::Etcd;
 pub use ground::{Network, REGIONS, enter_namespace};
 pub use sentinel::Sentinels;
 pub use single::Single;
+pub use stored::{COUNTS, Stored};
+
+pub(crate) use process::output;
 
 use std::{
     path::{Path, PathBuf},
@@ -98,6 +102,27 @@ pub trait Lab: Send {
 
     /// Whether every server takes part, replicas in step: what a fault must wait for before the next one.
     fn is_whole(&self) -> bool;
+
+    /// The servers' processes: what each is, and its id. Faults may hit fewer than there are.
+    fn processes(&self) -> Vec<(String, u32)> {
+        Vec::new()
+    }
+
+    /// What each of [`Lab::processes`] keeps; nothing for one that keeps nothing.
+    ///
+    /// # Errors
+    /// When a server does not say.
+    fn stored(&self) -> anyhow::Result<Vec<Stored>> {
+        Ok(Vec::new())
+    }
+
+    /// Has the history thrown away, as servers do themselves from time to time; returns when it is.
+    ///
+    /// # Errors
+    /// When they do not.
+    fn compact(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Where their logs are.
     fn logs(&self) -> &Path;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use outlast_directory::{CallId, Failure, Partition, Placed, Reply, Request, RoomKeyer};
+use outlast_directory::{CallId, Partition, Request, RoomKeyer};
 use outlast_engines::Engine;
 use outlast_gateway_core::Input;
 use outlast_runtime::Clock;
@@ -60,12 +60,12 @@ pub(crate) async fn carry(
     loop {
         tokio::select! {
             Some((call, request)) = called.recv() => {
-                let (operation, asked_at) = (operation(&request), clock.now());
+                let (operation, asked_at) = (request.operation(), clock.now());
                 let answer = engine.ask(call.at, request);
                 answers.push(answer.map(move |reply| (call, operation, asked_at, reply)));
             }
             Some((call, operation, asked_at, reply)) = answers.next() => {
-                metrics.answered(operation, outcome(&reply), clock.now().since(asked_at));
+                metrics.answered(operation, reply.outcome(), clock.now().since(asked_at));
                 role.input(Input::Directory { call, reply });
             }
             _ = states.tick() => {
@@ -74,30 +74,6 @@ pub(crate) async fn carry(
                 }
             }
         }
-    }
-}
-
-fn operation(request: &Request) -> &'static str {
-    match request {
-        Request::Heartbeat { .. } => "heartbeat",
-        Request::Place { .. } => "place",
-        Request::Replace { .. } => "replace",
-        Request::End { .. } => "end",
-        Request::Lookup { .. } => "lookup",
-        Request::Summaries => "summaries",
-        Request::Instance => "instance",
-        Request::Watch { .. } => "watch",
-    }
-}
-
-fn outcome(reply: &Reply) -> &'static str {
-    match reply {
-        Reply::Placed(Placed::Held(_)) => "held",
-        Reply::Failed(Failure::Unavailable) => "unavailable",
-        Reply::Failed(Failure::Unknown) => "unknown",
-        Reply::Failed(Failure::Fenced(_)) => "fenced",
-        Reply::Failed(Failure::Bad(_)) => "bad",
-        _ => "ok",
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{
-    Lab, READY_DEADLINE,
+    Lab, READY_DEADLINE, Stored,
     ground::{Ground, Network, REGIONS},
     process::wait,
     redis::Redis,
@@ -144,6 +144,19 @@ impl Lab for Cluster {
         };
         let replicas = self.nodes.iter().filter(|node| node.follows()).count();
         replicas == REGIONS && self.nodes.iter().all(fine)
+    }
+
+    fn processes(&self) -> Vec<(String, u32)> {
+        let id = |(n, node): (usize, &Redis)| Some((format!("node{n}"), node.process.id()?));
+        self.nodes.iter().enumerate().filter_map(id).collect()
+    }
+
+    fn stored(&self) -> anyhow::Result<Vec<Stored>> {
+        self.nodes.iter().map(Redis::stored).collect()
+    }
+
+    fn compact(&mut self) -> anyhow::Result<()> {
+        self.nodes.iter().try_for_each(Redis::rewrite)
     }
 
     fn logs(&self) -> &Path {

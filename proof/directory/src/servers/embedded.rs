@@ -1,5 +1,5 @@
-//! The embedded directory as a lab: there is no server, and all regions share one table, which gateways never do. It shows
-//! that the proof itself is right.
+//! The embedded directory as a lab: there is no server. All regions share one table, which gateways never do, to show that
+//! the proof itself is right; or each has its own, as gateways do.
 
 use std::{path::Path, sync::Arc};
 
@@ -7,19 +7,32 @@ use anyhow::Context as _;
 use outlast_engines::{Embedded, Engine};
 use outlast_runtime::Clock;
 
-use super::Lab;
+use super::{Lab, REGIONS};
 
-/// One embedded directory for all.
+/// Embedded directories; a region has the one of its number, from the first again after the last.
 #[derive(Debug)]
-pub struct InProcess(Arc<Embedded>);
+pub struct InProcess(Vec<Arc<Embedded>>);
 
 impl InProcess {
-    /// An empty one.
+    /// An empty one for all.
     ///
     /// # Errors
     /// When the kernel gives no random bytes.
     pub fn new() -> anyhow::Result<InProcess> {
-        Ok(InProcess(Arc::new(Embedded::new(Clock::start()).context("drawing random bytes")?)))
+        InProcess::of(1)
+    }
+
+    /// An empty one for each region.
+    ///
+    /// # Errors
+    /// As for [`InProcess::new`].
+    pub fn apart() -> anyhow::Result<InProcess> {
+        InProcess::of(REGIONS)
+    }
+
+    fn of(count: usize) -> anyhow::Result<InProcess> {
+        let one = |_| Ok(Arc::new(Embedded::new(Clock::start()).context("drawing random bytes")?));
+        (0..count).map(one).collect::<anyhow::Result<_>>().map(InProcess)
     }
 }
 
@@ -28,8 +41,9 @@ impl Lab for InProcess {
         "embedded".to_owned()
     }
 
-    fn connect(&self, _region: usize) -> anyhow::Result<Arc<dyn Engine>> {
-        Ok(Arc::clone(&self.0) as Arc<dyn Engine>)
+    fn connect(&self, region: usize) -> anyhow::Result<Arc<dyn Engine>> {
+        let own = Arc::clone(&self.0[region % self.0.len()]);
+        Ok(own as Arc<dyn Engine>)
     }
 
     fn servers(&self) -> usize {
@@ -65,7 +79,9 @@ impl Lab for InProcess {
     }
 
     fn wipe(&mut self) -> anyhow::Result<()> {
-        self.0.wipe();
+        for one in &self.0 {
+            one.wipe();
+        }
         Ok(())
     }
 

@@ -3,15 +3,22 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 
 use super::{
-    Lab, READY_DEADLINE,
+    Lab, READY_DEADLINE, Stored,
     ground::{Ground, Network, REGIONS, clear},
     process::{Process, output, wait},
+    stored,
 };
+
+/// How long etcd may take to throw history away.
+const COMPACT_TIMEOUT: &str = "--command-timeout=60s";
+/// A member that is as large as so long before has nothing left to throw away.
+const SETTLES: Duration = Duration::from_secs(1);
 
 /// Members of one etcd cluster.
 #[derive(Debug)]
@@ -26,6 +33,20 @@ struct Member {
     /// `host:port` for clients.
     client: String,
     data: PathBuf,
+}
+
+impl Member {
+    fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = vec!["etcdctl", "--endpoints", &self.client, "--command-timeout=2s"];
+        command.extend(words);
+        output(&command)
+    }
+
+    fn stored(&self) -> anyhow::Result<Stored> {
+        let mut stored = stored::of_etcd(&self.ask(&["endpoint", "status", "-w", "json"])?)?;
+        stored.insert("disk", stored::disk(&self.data)?);
+        Ok(stored)
+    }
 }
 
 impl Etcd {
@@ -81,9 +102,7 @@ impl Etcd {
 
     /// What member `n` says of itself, if it is healthy.
     fn status(&self, n: usize) -> Option<String> {
-        let client = &self.members.get(n)?.client;
-        output(&["etcdctl", "--endpoints", client, "--command-timeout=2s", "endpoint", "status"])
-            .ok()
+        self.members.get(n)?.ask(&["endpoint", "status"]).ok()
     }
 }
 
@@ -143,13 +162,33 @@ impl Lab for Etcd {
     }
 
     fn is_whole(&self) -> bool {
-        let healthy = |member: &Member| {
-            let client = &member.client;
-            // A linearizable read.
-            let words = ["etcdctl", "--endpoints", client, "--command-timeout=2s", "get", "whole"];
-            output(&words).is_ok()
-        };
-        self.members.iter().all(healthy)
+        // A linearizable read.
+        self.members.iter().all(|member| member.ask(&["get", "whole"]).is_ok())
+    }
+
+    fn processes(&self) -> Vec<(String, u32)> {
+        let id = |(n, member): (usize, &Member)| Some((format!("m{n}"), member.process.id()?));
+        self.members.iter().enumerate().filter_map(id).collect()
+    }
+
+    fn stored(&self) -> anyhow::Result<Vec<Stored>> {
+        self.members.iter().map(Member::stored).collect()
+    }
+
+    fn compact(&mut self) -> anyhow::Result<()> {
+        let first = self.members.first().context("no member")?;
+        let revision = first.stored()?.get("revision").copied().unwrap_or_default();
+        let revision = revision.to_string();
+        let (all, limit) = (format!("--endpoints={}", first.client), COMPACT_TIMEOUT);
+        output(&["etcdctl", &all, limit, "compact", "--physical", &revision])?;
+        // The others follow, and pages are free after a commit or two.
+        let mut before = Vec::new();
+        wait("etcd has compacted", READY_DEADLINE, || {
+            std::thread::sleep(SETTLES);
+            let now = self.stored().unwrap_or_default();
+            let in_use = now.iter().filter_map(|one| one.get("db_in_use").copied()).collect();
+            std::mem::replace(&mut before, in_use) == before && !before.is_empty()
+        })
     }
 
     fn logs(&self) -> &Path {

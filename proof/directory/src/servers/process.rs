@@ -102,7 +102,7 @@ fn spawn(command: Command) -> io::Result<Child> {
 ///
 /// # Errors
 /// When it cannot be started or fails, with what it said.
-pub(super) fn output(command: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn output(command: &[&str]) -> anyhow::Result<String> {
     let (program, arguments) = command.split_first().context("no command")?;
     let output = Command::new(program)
         .args(arguments)

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    READY_DEADLINE, Stored,
     ground::{Ground, clear},
-    process::{Process, output},
+    process::{Process, output, wait},
+    stored,
 };
 
 /// A Redis server.
@@ -76,6 +78,22 @@ impl Redis {
     /// Whether it is a replica that hears its primary.
     pub(super) fn follows(&self) -> bool {
         self.replication("master_link_status").is_some_and(|status| status == "up")
+    }
+
+    /// What it keeps.
+    pub(super) fn stored(&self) -> anyhow::Result<Stored> {
+        let mut stored = stored::of_redis(&self.ask(&["info"])?)?;
+        stored.insert("disk", stored::disk(&self.data)?);
+        Ok(stored)
+    }
+
+    /// Has it write its file anew, without what has been superseded; returns when it has.
+    pub(super) fn rewrite(&self) -> anyhow::Result<()> {
+        self.ask(&["bgrewriteaof"])?;
+        wait("Redis has rewritten its file", READY_DEADLINE, || {
+            let said = self.ask(&["info", "persistence"]).unwrap_or_default();
+            said.contains("aof_rewrite_in_progress:0") && said.contains("aof_rewrite_scheduled:0")
+        })
     }
 
     pub(super) fn data(&self) -> &Path {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    Lab, READY_DEADLINE,
+    Lab, READY_DEADLINE, Stored,
     ground::{Ground, Network, REGIONS},
     process::{Process, wait},
     redis::{Redis, ask},
@@ -169,6 +169,23 @@ impl Lab for Sentinels {
         let primaries = self.data.iter().filter(|redis| redis.is_primary()).count();
         let replicas = self.data.iter().filter(|redis| redis.follows()).count();
         primaries == 1 && replicas == REGIONS - 1 && self.watchers.iter().all(Self::is_content)
+    }
+
+    fn processes(&self) -> Vec<(String, u32)> {
+        let data = self.data.iter().enumerate();
+        let data = data.map(|(n, redis)| (format!("redis{n}"), redis.process.id()));
+        let watchers = self.watchers.iter().enumerate();
+        let watchers = watchers.map(|(n, one)| (format!("sentinel{n}"), one.process.id()));
+        data.chain(watchers).filter_map(|(name, id)| Some((name, id?))).collect()
+    }
+
+    fn stored(&self) -> anyhow::Result<Vec<Stored>> {
+        let watchers = self.watchers.iter().map(|_| Ok(Stored::new()));
+        self.data.iter().map(Redis::stored).chain(watchers).collect()
+    }
+
+    fn compact(&mut self) -> anyhow::Result<()> {
+        self.data.iter().try_for_each(Redis::rewrite)
     }
 
     fn logs(&self) -> &Path {

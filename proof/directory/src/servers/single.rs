@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Lab, READY_DEADLINE,
+    Lab, READY_DEADLINE, Stored,
     ground::{Ground, Network},
     process::wait,
     redis::Redis,
@@ -80,6 +80,19 @@ impl Lab for Single {
 
     fn is_whole(&self) -> bool {
         self.redis.is_primary()
+    }
+
+    fn processes(&self) -> Vec<(String, u32)> {
+        let id = self.redis.process.id().map(|id| ("redis".to_owned(), id));
+        id.into_iter().collect()
+    }
+
+    fn stored(&self) -> anyhow::Result<Vec<Stored>> {
+        self.redis.stored().map(|stored| vec![stored])
+    }
+
+    fn compact(&mut self) -> anyhow::Result<()> {
+        self.redis.rewrite()
     }
 
     fn logs(&self) -> &Path {
