@@ -1,6 +1,11 @@
 //! Where the gateways of one region are: threads in its network, with the engine that they share.
 
-use std::{fs::File, os::fd::AsFd as _, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use outlast_engines::Engine;
@@ -22,17 +27,7 @@ pub(crate) struct Home {
 impl Home {
     /// In the network of `region`.
     pub(crate) fn new(lab: &dyn Lab, region: usize) -> anyhow::Result<Home> {
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(1).thread_name(Home::threads(region)).enable_all();
-        if let Some(network) = lab.network(region) {
-            // Sockets belong to the namespace of the thread that makes them.
-            builder.on_thread_start(move || {
-                if let Err(error) = enter(&network) {
-                    panic!("a region's gateways are not in its network: {error:#}");
-                }
-            });
-        }
-        let runtime = builder.build().context("starting a region's threads")?;
+        let runtime = threads(lab.network(region), Home::threads(region))?;
         let engine = {
             let _inside = runtime.enter();
             lab.connect(region)?
@@ -67,7 +62,25 @@ impl Drop for Home {
     }
 }
 
-fn enter(network: &Path) -> anyhow::Result<()> {
+/// Threads in `network`, else in this process's. Sockets belong to the namespace of the thread that makes them.
+pub(crate) fn threads(
+    network: Option<PathBuf>,
+    name: impl Into<String>,
+) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name(name).enable_all();
+    if let Some(network) = network {
+        builder.on_thread_start(move || {
+            if let Err(error) = enter(&network) {
+                panic!("a region's threads are not in its network: {error:#}");
+            }
+        });
+    }
+    builder.build().context("starting a region's threads")
+}
+
+/// Moves the calling thread into `network`.
+pub(crate) fn enter(network: &Path) -> anyhow::Result<()> {
     let file = File::open(network).with_context(|| format!("opening {}", network.display()))?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Proves that every engine of the directory means what `outlast_directory::Table` means: seeded traces with equal answers
-//! (`conform`), and histories of many askers at once, with faults, that the table could have answered (`history`). Weighs what
-//! each costs (`weight`).
+//! (`conform`), histories of many askers at once, with faults, that the table could have answered (`history`), and what
+//! clients of the whole program notice of such faults (`table`). Weighs what each costs (`weight`).
 
 mod chance;
 mod conform;
@@ -11,6 +11,7 @@ mod home;
 mod load;
 mod run;
 pub mod servers;
+pub mod table;
 mod weight;
 mod words;
 

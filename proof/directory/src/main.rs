@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout)]
 
 mod command;
+mod table_command;
 mod weigh;
 
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use clap::{Parser, Subcommand};
 /// Proves that an engine of the directory means what the table means.
 ///
 /// 'conform' asks one after the other and compares every answer. 'histories' asks from three regions at once, breaks servers
-/// meanwhile, and looks for an order of all requests in which one table would have given the same answers.
+/// meanwhile, and looks for an order of all requests in which one table would have given the same answers. 'table' measures
+/// what clients of real gateways notice of such faults.
 #[derive(Parser)]
 #[command(name = "outlast-directory-proof", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -27,6 +29,8 @@ Examples:
   outlast-directory-proof conform --engine etcd://127.0.0.1:2379 --seeds 0..300
   outlast-directory-proof histories --engine etcd --fault kill --runs 20 --seed 1
   outlast-directory-proof histories --engine sentinel --fault cut --runs 5 --seed 7
+  outlast-directory-proof table --engine etcd --fault all --runs 20 --report table.json
+  outlast-directory-proof table --engine etcd --fault all-wiped --span 600
   outlast-directory-proof weight --engine etcd --nodes 1000 --claims 50 --seconds 60 --report etcd.json
 
 What is printed of a failure begins with its seed: the same command with that seed does the same again, as far as servers
@@ -45,6 +49,12 @@ enum Command {
     /// announced again as nodes do, and read once more. An anomaly is a room whose answers no order explains (for sentinel
     /// and cluster: not even with acknowledged writes lost, which are counted), a generation that went back, or two winners.
     Histories(command::Histories),
+    /// What clients notice: joins on real gateways and nodes in three emulated regions while the directory is broken
+    ///
+    /// Each run makes three regions 100 ms apart, starts a gateway and nodes and the engine's servers in each, joins known and
+    /// new rooms at a steady pace, breaks something, heals it, and looks for every room in the database. Needs no root where the
+    /// kernel gives namespaces to everybody; the network of the machine is not touched.
+    Table(table_command::Table),
     /// What the servers of an engine cost under the load of many nodes and a steady stream of new rooms
     ///
     /// Starts servers and one gateway a region, waits until as many rooms end as begin, and counts CPU, memory, bytes, answers
@@ -56,6 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let is_fine = match Arguments::parse().command {
         Command::Conform(conform) => conform.run()?,
         Command::Histories(histories) => histories.run()?,
+        Command::Table(table) => table.run()?,
         Command::Weight(weigh) => weigh.run()?,
     };
     Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })

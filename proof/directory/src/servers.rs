@@ -5,11 +5,12 @@ mod cluster;
 mod embedded;
 mod etcd;
 mod ground;
-mod process;
+pub(crate) mod process;
 mod redis;
 mod sentinel;
 mod single;
 mod stored;
+pub(crate) mod wan;
 
 pub use cluster::Cluster;
 pub use embedded::InProcess;
@@ -18,6 +19,7 @@ pub use ground::{Network, REGIONS, enter_namespace};
 pub use sentinel::Sentinels;
 pub use single::Single;
 pub use stored::{COUNTS, Stored};
+pub use wan::plan;
 
 pub(crate) use process::output;
 

@@ -53,6 +53,14 @@ pub struct HostView {
     pub resolv: Option<PathBuf>,
 }
 
+impl HostView {
+    /// The file of its namespace, for `setns` and `nsenter --net`.
+    #[must_use]
+    pub fn namespace_path(&self) -> PathBuf {
+        namespace::path(&self.namespace)
+    }
+}
+
 /// One direction of a link, as others see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkView {

@@ -1,4 +1,5 @@
-//! Where servers run: on loopback, or each region in a network namespace of its own, which can be cut off.
+//! Where servers run: on loopback, each region in a network namespace of its own, which can be cut off, or in the laboratory's
+//! regions, which are far from each other too.
 
 use std::{
     env,
@@ -6,7 +7,10 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use anyhow::Context as _;
@@ -15,6 +19,7 @@ use tempfile::TempDir;
 use super::{
     READY_DEADLINE,
     process::{Process, output, wait},
+    wan,
 };
 
 /// Regions that a set of servers is spread over.
@@ -25,12 +30,14 @@ const MARK: &str = "OUTLAST_DIRECTORY_PROOF_NAMESPACE";
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// What kind of network servers get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Network {
     /// 127.0.0.1, different ports: nothing can be cut.
     Loopback,
     /// One namespace a region, joined by a bridge. Needs a process for which [`enter_namespace`] was called.
     Regions,
+    /// Hosts of a laboratory of [`plan`](super::plan). Whoever starts the servers and asks them must be at its operator's host.
+    Wan(Arc<outlast_lab::Lab>),
 }
 
 /// Runs this program again in a network namespace of its own, unless it is in one: what is made in it ends with it, and the
@@ -66,7 +73,7 @@ impl Ground {
         let dir = tempfile::Builder::new().prefix("outlast-directory-").tempdir()?;
         let path = dir.path().to_owned();
         let mut ground = Ground { network, holders: Vec::new(), dir: Some(dir), path };
-        if network == Network::Regions {
+        if matches!(ground.network, Network::Regions) {
             anyhow::ensure!(env::var_os(MARK).is_some(), "this process has no network of its own");
             ground.bridge().context("making a network of regions")?;
         }
@@ -85,9 +92,10 @@ impl Ground {
 
     /// The address of servers of `region`.
     pub(super) fn host(&self, region: usize) -> String {
-        match self.network {
+        match &self.network {
             Network::Loopback => "127.0.0.1".to_owned(),
             Network::Regions => format!("10.77.0.{}", region + 1),
+            Network::Wan(_) => wan::address(region, wan::DATABASE),
         }
     }
 
@@ -108,6 +116,9 @@ impl Ground {
 
     /// `command` as it is run in `region`.
     pub(super) fn inside(&self, region: usize, command: Vec<String>) -> Vec<String> {
+        if let Network::Wan(lab) = &self.network {
+            return wan::inside(lab, &wan::database(region), command);
+        }
         let Some(holder) = self.holders.get(region).and_then(Process::id) else { return command };
         let holder = holder.to_string();
         let enter = ["nsenter", "--target", &holder, "--net", "--"];
@@ -116,20 +127,30 @@ impl Ground {
 
     /// The namespace of `region`.
     pub(super) fn namespace(&self, region: usize) -> Option<PathBuf> {
+        if let Network::Wan(lab) = &self.network {
+            return lab.host(&wan::gateway(region)).ok().map(|host| host.namespace_path());
+        }
         let holder = self.holders.get(region)?.id()?;
         Some(format!("/proc/{holder}/ns/net").into())
     }
 
     pub(super) fn cut(&self, region: usize) -> anyhow::Result<()> {
-        self.link(region, "down")
+        match &self.network {
+            Network::Wan(lab) => Ok(lab.black_hole(&wan::database(region))?),
+            _ => self.link(region, "down"),
+        }
     }
 
     pub(super) fn heal(&self, region: usize) -> anyhow::Result<()> {
-        self.link(region, "up")
+        match &self.network {
+            Network::Wan(lab) => Ok(lab.heal_black_hole(&wan::database(region))?),
+            _ => self.link(region, "up"),
+        }
     }
 
     fn link(&self, region: usize, state: &str) -> anyhow::Result<()> {
-        anyhow::ensure!(self.network == Network::Regions, "servers on loopback cannot be cut off");
+        let can_be = matches!(self.network, Network::Regions);
+        anyhow::ensure!(can_be, "servers on loopback cannot be cut off");
         output(&["ip", "link", "set", &format!("region{region}"), state]).map(drop)
     }
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A process that can be started again.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// Program and arguments.
     command: Vec<String>,
     log: PathBuf,
@@ -24,12 +24,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Not started yet. What it prints is added to `log`.
-    pub(super) fn new(command: Vec<String>, log: PathBuf) -> Process {
+    pub(crate) fn new(command: Vec<String>, log: PathBuf) -> Process {
         Process { command, log, child: None }
     }
 
     /// Starts it, unless it runs.
-    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         if self.child.is_some() {
             return Ok(());
         }
@@ -45,23 +45,23 @@ impl Process {
         Ok(())
     }
 
-    pub(super) fn id(&self) -> Option<u32> {
+    pub(crate) fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
-    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill()?;
         child.wait()?;
         Ok(())
     }
 
-    pub(super) fn pause(&self) -> anyhow::Result<()> {
+    pub(crate) fn pause(&self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    pub(super) fn resume(&self) -> anyhow::Result<()> {
+    pub(crate) fn resume(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
     }
 
@@ -121,7 +121,7 @@ pub(crate) fn output(command: &[&str]) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When it is not within `deadline`: `what` was waited for.
-pub(super) fn wait(
+pub(crate) fn wait(
     what: &str,
     deadline: Duration,
     mut is_so: impl FnMut() -> bool,
