@@ -19,7 +19,6 @@ test: ## build everything, run all tests, simulated failures and the end-to-end 
 	scripts/need-npm web proof/e2e
 	scripts/need-python
 	cd web && npm run --silent build && npm test --silent
-	cargo build --locked -p outlast
 	cargo test --locked --workspace
 	$(MAKE) --no-print-directory sim
 	proof/e2e/run

@@ -38,8 +38,8 @@ pub(crate) struct Table {
     /// Which database
     #[arg(long, value_enum)]
     engine: EngineName,
-    /// What is broken: none, kill, pause, black-hole, region, slow, all-killed, all-wiped, own-cut, gateway-restart; all of them:
-    /// all
+    /// What is broken: none, kill, pause, black-hole, region, slow, all-killed, all-wiped, own-cut, gateway-restart, move; all of
+    /// them: all
     #[arg(long, default_value = "all")]
     fault: String,
     /// Runs of each fault; run N has the seed SEED + N

@@ -10,7 +10,7 @@ use outlast_model::{Epoch, Generation};
 use outlast_node_core::{ApiRequest, Join};
 use outlast_tenure::{Goal, TenureConfig};
 use outlast_token::{ApiKeys, Claims, VideoGrant};
-use outlast_wire::{Echo, Steer};
+use outlast_wire::{Echo, RoomFrame, Steer};
 
 use super::*;
 use crate::{
@@ -136,7 +136,8 @@ impl Bench {
 
     /// Rooms that a gateway would be told of.
     fn rooms(&self) -> usize {
-        self.role.follow().unwrap().snapshot.len() - 1
+        let follower = self.role.follow().unwrap();
+        follower.snapshot.iter().filter(|frame| matches!(frame, RoomFrame::Hosted { .. })).count()
     }
 
     /// A datagram that waits to be sent, and who would receive it.

@@ -5,6 +5,8 @@
     dead_code,
     reason = "members are started as the engine's own tests start them, which do more with them"
 )]
+#[path = "../../directory/tests/etcd/port.rs"]
+mod port;
 #[path = "../../directory/tests/etcd/server.rs"]
 mod server;
 

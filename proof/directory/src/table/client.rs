@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt as _, StreamExt as _};
 use outlast_livekit::{
-    JoinRequest, LeaveRequest, Message as _, Ping, SignalRequest, SignalResponse,
+    ClientInfo, JoinRequest, LeaveRequest, Message as _, Ping, SignalRequest, SignalResponse,
     WrappedJoinRequest, signal_request, signal_response,
 };
 use outlast_runtime::Clock;
@@ -23,6 +23,8 @@ use tokio_tungstenite::{
 const JOIN_MAX: Duration = Duration::from_secs(8);
 /// How long a token is valid: longer than any run.
 const TOKEN_SPAN: Duration = Duration::from_secs(6 * 3_600);
+/// The protocol that clients speak.
+const PROTOCOL: i32 = 17;
 /// Between two pings: what gateways tell clients.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -98,7 +100,9 @@ impl Door {
             ruling: Default::default(),
         };
         let token = self.keys.mint(&claims, now);
-        let request = JoinRequest::default().encode_to_vec();
+        let client = ClientInfo { protocol: PROTOCOL, ..ClientInfo::default() };
+        let request = JoinRequest { client_info: Some(client), ..JoinRequest::default() };
+        let request = request.encode_to_vec();
         let wrapped = WrappedJoinRequest { join_request: request, ..Default::default() };
         let wrapped = URL_SAFE_NO_PAD.encode(wrapped.encode_to_vec());
         format!("ws://{}/rtc/v1?access_token={token}&join_request={wrapped}", self.gateway)

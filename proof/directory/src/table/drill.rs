@@ -90,7 +90,11 @@ impl Drill {
 
     fn at_desk(&self, network: &Arc<Network>) -> anyhow::Result<RunReport> {
         let mut servers = self.servers(network)?;
-        let mut fleet = Fleet::start(&self.program, network, servers.as_ref(), self.nodes)?;
+        let directory = |region| match self.harm {
+            Harm::Move => "embedded".to_owned(),
+            _ => servers.address(region),
+        };
+        let mut fleet = Fleet::start(&self.program, network, directory, self.nodes)?;
         let report = self.with_fleet(network, servers.as_mut(), &mut fleet);
         if !report.as_ref().is_ok_and(|report| report.missed.is_empty()) {
             servers.keep_logs();
@@ -257,6 +261,7 @@ impl<'r> Stage<'r> {
             door: door(victim.clients)?,
             site: wan::site(victim.clients),
             sitters: door(sitters)?,
+            restarts: matches!(drill.harm, Harm::GatewayRestart | Harm::Move),
             known: drill.rooms.max(1),
             known_per_s: drill.known_per_s,
             new_per_s: drill.new_per_s,
@@ -309,10 +314,16 @@ impl<'r> Stage<'r> {
         harm::make(harm, self.victim, self.servers, self.network)?;
         if harm == Harm::GatewayRestart {
             thread::sleep(RESTART_AFTER);
-            self.orders.send_replace(Order::Rest);
-            thread::sleep(REST);
-            self.fleet.restart_gateway(self.victim.clients)?;
-            self.orders.send_replace(Order::Go);
+            let clients = self.victim.clients;
+            self.at_rest(|fleet| fleet.restart_gateway(clients))?;
+        }
+        if harm == Harm::Move {
+            for region in 0..REGIONS {
+                thread::sleep(RESTART_AFTER);
+                let address = self.servers.address(region);
+                self.at_rest(|fleet| fleet.move_gateway(region, &address))?;
+            }
+            return Ok(Some("gateways have moved".to_owned()));
         }
         let is_gone = matches!(harm, Harm::Kill | Harm::Pause | Harm::AllKilled | Harm::AllWiped);
         if is_gone && !self.servers.is_whole() {
@@ -321,6 +332,18 @@ impl<'r> Stage<'r> {
         // Something is under way all the time.
         thread::sleep(REST);
         Ok(harm::trace(harm, self.victim, self.network))
+    }
+
+    /// Nobody joins meanwhile: clients would be told by the name service to go elsewhere, and here there is none.
+    fn at_rest(
+        &mut self,
+        act: impl FnOnce(&mut Fleet) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.orders.send_replace(Order::Rest);
+        thread::sleep(REST);
+        act(self.fleet)?;
+        self.orders.send_replace(Order::Go);
+        Ok(())
     }
 
     /// Searches for all rooms since the heal. Blocks.

@@ -14,7 +14,7 @@ use outlast_runtime::entropy;
 use tempfile::TempDir;
 
 use crate::servers::{
-    Lab, REGIONS,
+    REGIONS,
     process::{Process, output, wait},
     wan,
 };
@@ -41,14 +41,15 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `program` everywhere and waits until every gateway hears every node and every other gateway, and has a directory.
+    /// Starts `program` everywhere, gateways with the directory that `directory` tells of their region, and waits until every
+    /// gateway hears every node and every other gateway, and has a directory.
     ///
     /// # Errors
     /// When a process does not start or they do not find together; the logs are kept then.
     pub(crate) fn start(
         program: &Path,
         network: &Network,
-        servers: &dyn Lab,
+        directory: impl Fn(usize) -> String,
         nodes_per_region: usize,
     ) -> anyhow::Result<Fleet> {
         let dir = tempfile::Builder::new().prefix("outlast-table-").tempdir()?;
@@ -64,7 +65,7 @@ impl Fleet {
             path,
             secret,
         };
-        let started = fleet.start_all(program, network, servers).and_then(|()| {
+        let started = fleet.start_all(program, network, directory).and_then(|()| {
             wait("all gateways hear all others", READY_DEADLINE, || {
                 (0..REGIONS).all(|region| fleet.is_ready(region))
             })
@@ -80,7 +81,7 @@ impl Fleet {
         &mut self,
         program: &Path,
         network: &Network,
-        servers: &dyn Lab,
+        directory: impl Fn(usize) -> String,
     ) -> anyhow::Result<()> {
         let (pki, program) = (self.path.join("pki"), program.display().to_string());
         let pki_text = pki.display().to_string();
@@ -92,7 +93,7 @@ impl Fleet {
                 self._nodes.push(process);
             }
             let host = wan::gateway(region);
-            let config = self.gateway(region, &servers.address(region));
+            let config = self.gateway(region, &directory(region));
             let process = self.process(&program, network, &host, &config)?;
             self.gateways.push(process);
         }
@@ -113,8 +114,7 @@ impl Fleet {
         let pki = self.path.join("pki").display().to_string();
         output(&[program, "ca", "issue", "--name", host, "--ca", &pki, "--out", &pki])?;
         let file = self.path.join(format!("{host}.toml"));
-        fs::write(&file, config).with_context(|| format!("writing {}", file.display()))?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        write(&file, config)?;
         let file = file.display().to_string();
         let words = [program, "serve", "--config", &file].map(str::to_owned).to_vec();
         let log = self.path.join(format!("{host}.log"));
@@ -209,6 +209,16 @@ impl Fleet {
         })
     }
 
+    /// The same with another directory.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub(crate) fn move_gateway(&mut self, region: usize, directory: &str) -> anyhow::Result<()> {
+        let file = self.path.join(format!("{}.toml", wan::gateway(region)));
+        write(&file, &self.gateway(region, directory))?;
+        self.restart_gateway(region)
+    }
+
     /// Keeps the logs when the fleet is dropped, and says where.
     pub(crate) fn keep_logs(&mut self) -> &Path {
         if let Some(dir) = self.dir.take() {
@@ -216,6 +226,12 @@ impl Fleet {
         }
         &self.path
     }
+}
+
+/// For its owner alone: there are secrets in it.
+fn write(file: &Path, config: &str) -> anyhow::Result<()> {
+    fs::write(file, config).with_context(|| format!("writing {}", file.display()))?;
+    Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o600))?)
 }
 
 /// Where a gateway's metrics are.

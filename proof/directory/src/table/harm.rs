@@ -32,10 +32,12 @@ pub enum Harm {
     OwnCut,
     /// All servers are killed, and the clients' gateway is killed and started again meanwhile.
     GatewayRestart,
+    /// Nothing is broken: gateways began with the embedded directory, and are restarted one by one with this one.
+    Move,
 }
 
 /// All, by name.
-const NAMES: [(&str, Harm); 10] = [
+const NAMES: [(&str, Harm); 11] = [
     ("none", Harm::None),
     ("kill", Harm::Kill),
     ("pause", Harm::Pause),
@@ -46,6 +48,7 @@ const NAMES: [(&str, Harm); 10] = [
     ("all-wiped", Harm::AllWiped),
     ("own-cut", Harm::OwnCut),
     ("gateway-restart", Harm::GatewayRestart),
+    ("move", Harm::Move),
 ];
 /// A slow region's round trip.
 const SLOW: Duration = Duration::from_millis(800);
@@ -107,7 +110,7 @@ pub(crate) fn make(
     network: &Network,
 ) -> anyhow::Result<()> {
     match harm {
-        Harm::None => {}
+        Harm::None | Harm::Move => {}
         Harm::Kill => servers.kill(victim.server)?,
         Harm::Pause => servers.pause(victim.server)?,
         Harm::BlackHole => network.black_hole(&wan::database(victim.region))?,
@@ -139,7 +142,7 @@ pub(crate) fn heal(
     usual: Shape,
 ) -> anyhow::Result<()> {
     match harm {
-        Harm::None => {}
+        Harm::None | Harm::Move => {}
         Harm::Kill => servers.start(victim.server)?,
         Harm::Pause => servers.resume(victim.server)?,
         Harm::BlackHole | Harm::Region | Harm::OwnCut => {

@@ -39,6 +39,22 @@ pub(crate) enum Order {
     Stop,
 }
 
+/// Why somebody does not stay any longer who would have.
+enum Ended {
+    /// The server has said so, in these words.
+    Told(String),
+    /// The connection is over.
+    Broken(String),
+}
+
+impl Ended {
+    fn words(self) -> String {
+        match self {
+            Ended::Told(words) | Ended::Broken(words) => words,
+        }
+    }
+}
+
 /// The load on one gateway.
 #[derive(Clone)]
 pub(crate) struct Load {
@@ -49,6 +65,8 @@ pub(crate) struct Load {
     pub(crate) site: String,
     /// Where participants of known rooms come in; another gateway when the joins' one is killed.
     pub(crate) sitters: Door,
+    /// Gateways are restarted on purpose: whose connection breaks comes again when they are back, as an SDK does by another one.
+    pub(crate) restarts: bool,
     /// Known rooms, each with a participant.
     pub(crate) known: usize,
     /// Joins of known rooms a second.
@@ -128,13 +146,37 @@ impl Load {
     /// Somebody opens a room and stays a while.
     async fn open(self, room: String) {
         let Some(mut seat) = self.join(RoomKind::New, &room, "first").await else { return };
-        self.ledger.sits(&room, &seat.node);
-        let stayed = self.stay(&mut seat, NEW_STAY).await;
-        self.ledger.stands_up(&room);
-        match stayed {
-            Ok(()) => seat.leave().await,
-            Err(why) => self.ledger.dropped(&room, &seat.node, why),
+        loop {
+            self.ledger.sits(&room, &seat.node);
+            let stayed = self.stay(&mut seat, NEW_STAY).await;
+            let again = match stayed {
+                Ok(()) => {
+                    self.ledger.stands_up(&room);
+                    return seat.leave().await;
+                }
+                Err(Ended::Broken(_)) if self.restarts => {
+                    self.again(&self.door, &room, "first").await
+                }
+                Err(ended) => Err(ended.words()),
+            };
+            match again {
+                Ok(again) => seat = again,
+                Err(why) => {
+                    self.ledger.stands_up(&room);
+                    return self.ledger.dropped(&room, &seat.node, why);
+                }
+            }
         }
+    }
+
+    /// Somebody comes again whose gateway was restarted, once that is over.
+    async fn again(&self, door: &Door, room: &str, who: &str) -> Result<Seat, String> {
+        // An error: the drill has ended.
+        let _ = self.orders.clone().wait_for(|order| *order != Order::Rest).await;
+        let seat =
+            door.join(room, who).await.map_err(|why| format!("could not come again: {why}"))?;
+        self.ledger.found(room, &seat.node);
+        Ok(seat)
     }
 
     async fn join(&self, kind: RoomKind, room: &str, who: &str) -> Option<Seat> {
@@ -158,19 +200,19 @@ impl Load {
             let node = seat.node.clone();
             match stayed {
                 Ok(()) => seat.leave().await,
-                Err(why) => self.ledger.dropped(&who, &node, why),
+                Err(Ended::Broken(_)) if self.restarts => {}
+                Err(ended) => self.ledger.dropped(&who, &node, ended.words()),
             }
             if *self.orders.borrow() == Order::Stop {
                 return;
             }
-            seat = match self.sitters.join(&room, &who).await {
+            seat = match self.again(&self.sitters, &room, &who).await {
                 Ok(seat) => seat,
                 Err(why) => {
-                    self.ledger.dropped(&who, &node, format!("could not come again: {why}"));
+                    self.ledger.dropped(&who, &node, why);
                     return self.ledger.stands_up(&room);
                 }
             };
-            self.ledger.found(&room, &seat.node);
             self.ledger.sits(&room, &seat.node);
         }
     }
@@ -178,8 +220,8 @@ impl Load {
     /// Stays `span`, and longer while nobody may leave.
     ///
     /// # Errors
-    /// When the server ended it, in a few words.
-    async fn stay(&self, seat: &mut Seat, span: Duration) -> Result<(), String> {
+    /// When it has ended against the participant's will.
+    async fn stay(&self, seat: &mut Seat, span: Duration) -> Result<(), Ended> {
         let start = Instant::now();
         let mut pings = ticks(1);
         let mut orders = self.orders.clone();
@@ -191,11 +233,11 @@ impl Load {
             }
             tokio::select! {
                 message = seat.next() => {
-                    if let signal_response::Message::Leave(leave) = message? {
-                        return Err(told_to_leave(&leave));
+                    if let signal_response::Message::Leave(leave) = message.map_err(Ended::Broken)? {
+                        return Err(Ended::Told(told_to_leave(&leave)));
                     }
                 }
-                _ = pings.tick() => seat.ping(self.door.clock).await?,
+                _ = pings.tick() => seat.ping(self.door.clock).await.map_err(Ended::Broken)?,
                 () = sleep_until(start + until) => return Ok(()),
                 _ = orders.changed() => {}
             }

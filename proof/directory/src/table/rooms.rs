@@ -66,8 +66,8 @@ impl Reader {
     }
 
     async fn missing(&self, rooms: &BTreeMap<String, Live>) -> Vec<String> {
-        let asked = stream::iter(rooms).map(|(room, live)| self.is_wrong(room, live));
-        asked.buffered(ASKED_MAX).filter_map(std::future::ready).collect().await
+        let asked: Vec<_> = rooms.iter().map(|(room, live)| self.is_wrong(room, live)).collect();
+        stream::iter(asked).buffered(ASKED_MAX).filter_map(std::future::ready).collect().await
     }
 
     /// What is wrong with a room in the database, if anything is.

@@ -57,11 +57,7 @@ impl Watch {
                     last = now;
                 }
                 if round.is_multiple_of(MEMORY_EVERY) {
-                    for (sizes, process) in seen.memory.iter_mut().zip(&gateways) {
-                        sizes.extend(
-                            scrape::resident_kib(*process).map(|size| (ledger.now(), size)),
-                        );
-                    }
+                    seen.weigh(ledger.now(), &gateways);
                 }
                 round += 1;
                 thread::sleep(LOOK_INTERVAL);
@@ -82,6 +78,12 @@ impl Watch {
 }
 
 impl Seen {
+    fn weigh(&mut self, at: Duration, gateways: &[u32]) {
+        for (sizes, process) in self.memory.iter_mut().zip(gateways) {
+            sizes.extend(scrape::resident_kib(*process).map(|size| (at, size)));
+        }
+    }
+
     fn count(&mut self, at: Duration, last: Directory, now: Directory) {
         // A gateway that was started again counts from 0.
         let rise = |last: f64, now: f64| if now < last { now } else { now - last };

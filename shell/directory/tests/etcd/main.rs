@@ -3,6 +3,7 @@
 
 mod alone;
 mod desk;
+mod port;
 mod secure;
 mod server;
 mod three;

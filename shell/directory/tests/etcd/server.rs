@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -10,6 +9,8 @@ use std::{
 use outlast_engines::{Access, Etcd, EtcdSettings, Identity, Shared};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::port::free_port;
 
 /// Members of one cluster.
 pub(crate) struct Cluster {
@@ -67,11 +68,7 @@ impl Cluster {
     pub(crate) fn with(members: usize, more: &[&str], tls: Option<Tls>) -> Cluster {
         let dir = TempDir::new().unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        // All are taken at once, so that no two are the same.
-        let free: Vec<_> =
-            (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = free.iter().map(|port| port.local_addr().unwrap().port()).collect();
-        drop(free);
+        let ports: Vec<_> = (0..2 * members).map(|_| free_port()).collect();
         let peer = |n: usize| format!("http://127.0.0.1:{}", ports[members + n]);
         let all: Vec<_> = (0..members).map(|n| format!("m{n}={}", peer(n))).collect();
         let mut cluster = Cluster { members: Vec::new(), tls, dir };

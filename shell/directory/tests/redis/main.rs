@@ -6,6 +6,8 @@ mod cluster;
 #[path = "../etcd/desk.rs"]
 mod desk;
 mod load;
+#[path = "../etcd/port.rs"]
+mod port;
 mod refused;
 mod secure;
 mod sentinel;

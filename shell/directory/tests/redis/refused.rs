@@ -5,7 +5,8 @@ use outlast_engines::{Engine as _, Partition, Redis, RedisSettings};
 
 use crate::{
     desk::{ask, place, record, until},
-    server::{Server, connect, ports},
+    port::free_port,
+    server::{Server, connect},
 };
 
 async fn is_refused(engine: &Redis, words: &str) {
@@ -18,7 +19,7 @@ async fn is_refused(engine: &Redis, words: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_another_kind_is_told_in_words() {
-    let [port, bus] = ports();
+    let (port, bus) = (free_port(), free_port());
     let (port_word, bus_word) = (port.to_string(), bus.to_string());
     let settings = ["--port", &port_word, "--cluster-enabled", "yes", "--cluster-port", &bus_word];
     let node = Server::at(port, &settings, &[]);

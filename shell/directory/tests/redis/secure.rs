@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::{
     desk::{insist, place, record, until},
-    server::{Server, ports},
+    port::free_port,
+    server::Server,
 };
 
 const PASSWORD: &str = "hush-hush";
@@ -57,7 +58,7 @@ impl Certificates {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_certificate_and_password_is_let_in_and_nobody_else() {
     let certificates = Certificates::new();
-    let [port] = ports();
+    let port = free_port();
     let words = format!(
         "--port 0 --tls-port {port} --tls-ca-cert-file {ca} --tls-cert-file {own} --tls-key-file {key} \
          --tls-auth-clients yes",

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -12,17 +11,10 @@ use outlast_engines::{Access, Redis, RedisSettings, Shared};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::desk::DEADLINE;
+use crate::{desk::DEADLINE, port::free_port};
 
 /// Slots of a cluster.
 const SLOTS: usize = 16_384;
-
-/// Ports that nobody has.
-pub(crate) fn ports<const N: usize>() -> [u16; N] {
-    // All are taken at once, so that no two are the same.
-    let free: [_; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    free.map(|port| port.local_addr().unwrap().port())
-}
 
 /// One Redis, or one Sentinel.
 pub(crate) struct Server {
@@ -38,7 +30,7 @@ pub(crate) struct Server {
 impl Server {
     /// A Redis with the settings of production and `more`.
     pub(crate) fn start(more: &[&str]) -> Server {
-        let [port] = ports();
+        let port = free_port();
         Server::at(port, &[&["--port", &port.to_string()], more].concat(), &[])
     }
 
@@ -187,7 +179,7 @@ impl Sentinels {
         wait(|| "replicas follow".to_owned(), || data[1..].iter().all(Server::follows));
         // On purpose different, or all stand for election at once and none is elected.
         let watchers = [1_000, 1_500, 2_000].map(|down_after| {
-            let ([port], dir) = (ports(), TempDir::new().unwrap());
+            let (port, dir) = (free_port(), TempDir::new().unwrap());
             let file = dir.path().join("sentinel.conf");
             let text = format!(
                 "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\nsentinel monitor rooms 127.0.0.1 {} 2\n\
@@ -231,7 +223,7 @@ pub(crate) struct Cluster(pub(crate) Vec<Server>);
 impl Cluster {
     /// Starts it and waits until it serves.
     pub(crate) fn start() -> Cluster {
-        let ports: [u16; 12] = ports();
+        let ports: [u16; 12] = std::array::from_fn(|_| free_port());
         let nodes: Vec<_> = (0..6)
             .map(|n| {
                 let words = format!(

@@ -1,10 +1,13 @@
 //! A gateway and two nodes as real processes, and clients that come in through the gateway.
 #![allow(dead_code, reason = "not every test does everything")]
 
+#[path = "../../../directory/tests/etcd/port.rs"]
+mod port;
+
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -14,6 +17,8 @@ use std::{
 use outlast_link::tungstenite::{self, Message, WebSocket, client::IntoClientRequest};
 use outlast_token::{ApiKeys, Claims, VideoGrant};
 use tempfile::TempDir;
+
+use port::free_port;
 
 /// Longest that anything here may take on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,19 +53,9 @@ impl Drop for Cluster {
 impl Cluster {
     pub(crate) fn start() -> Cluster {
         let dir = tempfile::tempdir().unwrap();
-        let (mut tcp, mut udp) = (Vec::new(), Vec::new());
         let names = [("gw", "gateway"), ("n1", "node"), ("n2", "node")];
         let processes = names.map(|(name, role)| {
-            let mut port = || {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                let port = listener.local_addr().unwrap().port();
-                tcp.push(listener);
-                port
-            };
-            let (listen, admin) = (port(), port());
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let beat = socket.local_addr().unwrap().port();
-            udp.push(socket);
+            let (listen, admin, beat) = (free_port(), free_port(), free_port());
             Process { name, role, listen, beat, admin, child: None }
         });
         let mut cluster = Cluster { dir, processes: processes.into() };
@@ -70,7 +65,6 @@ impl Cluster {
             assert!(cluster.run(&["ca", "issue", "--name", name]).status.success());
             fs::write(cluster.file(name, "toml"), cluster.config(index)).unwrap();
         }
-        drop((tcp, udp));
         for index in 0..cluster.processes.len() {
             let name = cluster.processes[index].name;
             let log = fs::File::create(cluster.file(name, "log")).unwrap();
