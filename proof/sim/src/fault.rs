@@ -237,7 +237,7 @@ impl World {
     /// A flapping thing turns, and turns again until its time is over.
     pub(crate) fn flip(&mut self, fault: usize) {
         let told = &self.schedule.faults[fault];
-        let end = World::world_time(told.at + told.lasts);
+        let (_, end) = told.span();
         let period = match &told.what {
             What::Flaps { period, .. } | What::RegionFlaps { period, .. } => *period,
             _ => return,

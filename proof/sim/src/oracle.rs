@@ -124,7 +124,14 @@ impl World {
             // Another home that has just died may be what the directory was told last.
             let alone = self.has_not_been_split_for(room, RESTORED_MAX);
             let settled = alone && self.now.since(opened_at) >= RESTORED_MAX;
-            if !heard || !calm(self.node(node)) || !settled {
+            // To gateways one that is dead may still be the home, above this one: until it has been away for long, or somebody comes.
+            let dead = |gateway: usize| {
+                let view = self.role_at(gateway)?.0.view();
+                let home = view.node(&view.home(&self.room_names[room])?.node)?;
+                Some(home.health == Health::Down)
+            };
+            let above = gateways.clone().any(|gateway| dead(gateway) == Some(true));
+            if !heard || above || !calm(self.node(node)) || !settled {
                 continue;
             }
             let record = self.record(self.keyer.key(&self.room_names[room]));

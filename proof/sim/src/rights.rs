@@ -417,7 +417,8 @@ impl World {
         let nodes = (0..self.nodes.len()).filter(rules);
         for node in nodes.filter(|node| self.hears(gateway, *node)) {
             for open in self.nodes[node].shard.rooms.iter().filter(ruled) {
-                let young = self.now.since(open.ruled_at) < NEWS_MAX;
+                // It may be lost on the way, and lost again.
+                let young = self.now.since(open.ruled_at) < NEWS_MAX * 2;
                 // Of two homes that do not know of each other, each has its own.
                 if young || self.hosts(open.room).count() > 1 {
                     continue;

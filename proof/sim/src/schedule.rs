@@ -1,5 +1,8 @@
 //! What a run is: the shape of the world and the faults that befall it. Everything else follows from the seed.
 
+use std::time::Duration;
+
+use outlast_model::Time;
 use serde::{Deserialize, Serialize};
 
 /// A whole run, as a seed draws it or a scenario file tells it.
@@ -62,6 +65,14 @@ pub(crate) struct Fault {
     pub(crate) lasts: f64,
     #[serde(flatten)]
     pub(crate) what: What,
+}
+
+impl Fault {
+    /// From when until when, as the world's clock goes.
+    pub(crate) fn span(&self) -> (Time, Time) {
+        let at = Time::from_millis((self.at * 1_000.0) as u64);
+        (at, at + Duration::from_secs_f64(self.lasts))
+    }
 }
 
 /// A process is called after its region, as in `tokyo-n1` and `tokyo-g1`; the people around a region `people-of-tokyo`.

@@ -154,8 +154,7 @@ impl World {
             self.start(process);
         }
         for (fault, told) in self.schedule.faults.iter().enumerate() {
-            let at = Time::from_millis((told.at * 1_000.0) as u64);
-            let end = at + Duration::from_secs_f64(told.lasts);
+            let (at, end) = told.span();
             let fault = fault as u16;
             if told.what == What::DirectoryFailover {
                 self.queue.at(at - crate::engine::REPLICA_BEHIND, Event::Replicate);

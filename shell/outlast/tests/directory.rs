@@ -1,12 +1,12 @@
 //! `outlast directory` on three real members of etcd: who decides is told and moved, and a wipe is noticed when it is not repaired.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../directory/tests/etcd/port.rs"]
+mod port;
 #[allow(
     dead_code,
     reason = "members are started as the engine's own tests start them, which do more with them"
 )]
-#[path = "../../directory/tests/etcd/port.rs"]
-mod port;
 #[path = "../../directory/tests/etcd/server.rs"]
 mod server;
 

@@ -149,13 +149,31 @@ fn redis(one: &Planned, all: &[Planned], data: &Path) -> String {
 fn sentinel(one: &Planned, all: &[Planned], data: &Path) -> String {
     let primary = primary(all).map_or(0, |primary| primary.listen);
     let region = REGIONS.iter().position(|region| region.name == one.region).unwrap_or(0);
-    format!(
-        "port {}\nbind 127.0.0.1\ndir \"{}\"\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
+    let mut text = format!(
+        "port {}\nbind 127.0.0.1\ndir \"{}\"\nsentinel myid {}\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
          sentinel down-after-milliseconds {NAME} {}\nsentinel failover-timeout {NAME} 1500\nsentinel parallel-syncs {NAME} 2\n",
         one.listen,
         data.display(),
+        id(one),
         DOWN_AFTER_MS[region % DOWN_AFTER_MS.len()]
-    )
+    );
+    // Who the others are it would find out by itself, but only 10 s after the start who the replicas are: a primary that is killed
+    // before that would have no successor.
+    for other in all.iter().filter(|other| other.listen != primary && other.id != one.id) {
+        text.push_str(&match other.role {
+            Role::Redis => format!("sentinel known-replica {NAME} 127.0.0.1 {}\n", other.listen),
+            Role::Sentinel => {
+                format!("sentinel known-sentinel {NAME} 127.0.0.1 {} {}\n", other.listen, id(other))
+            }
+            _ => String::new(),
+        });
+    }
+    text
+}
+
+/// 40 hexadecimal digits that are a server's for ever: its port is nobody else's.
+fn id(one: &Planned) -> String {
+    format!("{:040x}", one.listen)
 }
 
 fn node(one: &Planned, data: &Path) -> String {
@@ -171,8 +189,6 @@ fn node(one: &Planned, data: &Path) -> String {
 /// What a node of a cluster knows of the others, as it writes it itself: so nobody has to bring them together.
 fn nodes(own: &Planned, all: &[Planned]) -> String {
     let count = REGIONS.len();
-    // 40 hexadecimal digits that are a node's for ever; its port is nobody else's.
-    let id = |one: &Planned| format!("{:040x}", one.listen);
     let primaries: Vec<_> = all.iter().filter(|one| one.role == Role::Redis).collect();
     let mut text = String::new();
     for one in all.iter().filter(|one| matches!(one.role, Role::Redis | Role::Replica)) {
@@ -246,6 +262,8 @@ mod tests {
         {
             let text = text(id);
             assert!(text.contains("sentinel monitor rooms 127.0.0.1 7910 2\n"), "{text}");
+            assert_eq!(text.matches("known-replica").count(), 2, "{text}");
+            assert_eq!(text.matches("known-sentinel").count(), 2, "{text}");
             assert!(
                 text.contains(&format!("down-after-milliseconds rooms {down_after}\n")),
                 "{text}"
