@@ -172,7 +172,8 @@ impl World {
         let (now, others) = (self.now, (0..self.nodes.len()).filter(open).count());
         let truth = &mut self.observer.rooms[room];
         if others > 0 {
-            truth.split_at = Some(now);
+            // Another split than any before, which may have come to its end between two looks.
+            (truth.split_at, truth.split_since) = (Some(now), None);
         }
         truth.openings.retain(|(at, _)| now.since(*at) < RETURN_SPAN);
         if truth.openings.last().is_none_or(|(_, last)| *last != node) {

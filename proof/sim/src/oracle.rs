@@ -250,7 +250,9 @@ impl World {
             let lives = |node: &NodeView| node.health == Health::Alive;
             // One that stood still follows nobody who has not answered since.
             let proven_at = self.processes[gateway].stood_until + PROVEN_MAX;
-            let heard_at = it.heard_of[room].max(order.at).max(proven_at);
+            // One that has been down for a moment is told of when it is found to be another process.
+            let trouble = self.node(node).disturbed_until;
+            let heard_at = it.heard_of[room].max(order.at).max(proven_at).max(trouble);
             hosts.first().is_some_and(|home| role.view().node(&home.node).is_some_and(lives))
                 && hosts.iter().all(|home| home.node != order.placement.node)
                 && self.now.since(heard_at) > STRAYED_MAX
@@ -412,15 +414,15 @@ impl World {
         }
     }
 
-    /// A client is told when to come back. Those who are turned away together must not come back together; two may by chance.
+    /// A client is told when to come back. Those who are turned away together must not come back together; three may by chance.
     pub(crate) fn look_at_pause(&mut self, gateway: usize, pause: Duration) {
         let told = &mut self.gateways[gateway].turned_away;
         told.retain(|(at, same)| *same == pause && self.now.since(*at) < UNISON_MAX);
         told.push((self.now, pause));
-        if told.len() > 2 {
+        if told.len() > 3 {
             self.violated("unison", |world| {
                 let name = &world.gateway_ids[gateway];
-                format!("{name} tells three clients to come back after the same {pause:?}")
+                format!("{name} tells four clients to come back after the same {pause:?}")
             });
         }
     }
