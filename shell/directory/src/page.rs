@@ -2,60 +2,87 @@
 
 use std::time::Duration;
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::HostPort;
 
 /// Longest page, in bytes: etcd's metrics are some 200 kB.
-const PAGE_BYTES_MAX: u64 = 8 << 20;
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Longest time for a page, connection included.
 const PAGE_MAX: Duration = Duration::from_secs(5);
 
-/// The page at `path`. HTTP/1.0, so that it comes in one piece and ends with the connection.
+/// The page at `path`.
 ///
 /// # Errors
-/// In words: nobody is there, it takes longer than [`PAGE_MAX`], or the answer is not 200.
+/// In words: nobody is there, it takes longer than [`PAGE_MAX`], it is longer than 8 MiB, or the answer is not 200.
 pub(crate) async fn get(at: &HostPort, path: &str) -> Result<String, String> {
-    let asked = async {
-        let mut stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        read(stream).await
+    let asked = timeout(PAGE_MAX, ask(at, path)).await;
+    asked.map_err(|_| format!("no page in {PAGE_MAX:?}"))?
+}
+
+async fn ask(at: &HostPort, path: &str) -> Result<String, String> {
+    let stream = TcpStream::connect((at.host.as_str(), at.port)).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let request = Request::get(path).header(HOST, at.to_string()).body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| error.to_string())?;
+    let page = async {
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        if status != hyper::StatusCode::OK {
+            return Err(format!("it answers {status}"));
+        }
+        let body = Limited::new(answer.into_body(), PAGE_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
     };
-    let answer = timeout(PAGE_MAX, asked).await.map_err(|_| format!("no page in {PAGE_MAX:?}"))?;
-    body(&answer.map_err(|error| error.to_string())?)
-}
-
-async fn read(stream: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
-    let mut answer = Vec::new();
-    stream.take(PAGE_BYTES_MAX).read_to_end(&mut answer).await?;
-    Ok(answer)
-}
-
-fn body(answer: &[u8]) -> Result<String, String> {
-    let answer = String::from_utf8_lossy(answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no HTTP")?;
-    let status = head.lines().next().unwrap_or_default();
-    match status.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        _ => Err(format!("it answers {status:?}")),
+    tokio::pin!(page);
+    tokio::select! {
+        page = &mut page => page,
+        // The other side may close the connection with the last byte of the page.
+        ended = connection => match ended {
+            Ok(()) => page.await,
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
     use super::*;
 
-    #[test]
-    fn a_page_is_what_comes_after_the_head_of_a_good_answer() {
-        let good = body(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nx 1\n\r\n\r\ny 2\n");
-        assert_eq!(good.as_deref(), Ok("x 1\n\r\n\r\ny 2\n"));
-        assert!(body(b"HTTP/1.0 404 Not Found\r\n\r\nx").is_err());
-        assert!(body(b"\x15\x03\x01\x00\x02\x02").is_err());
-        assert!(body(b"").is_err());
+    /// What comes of a server that answers with this and closes.
+    async fn got(answer: &'static [u8]) -> Result<String, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let at = HostPort { host: at.ip().to_string(), port: at.port() };
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let read = stream.read(&mut [0; 1_024]).await.unwrap();
+            assert!(read > 0);
+            stream.write_all(answer).await.unwrap();
+        };
+        tokio::join!(get(&at, "/metrics"), served).0
+    }
+
+    #[tokio::test]
+    async fn a_page_is_what_a_good_answer_has_and_nothing_else_is_one() {
+        let good = got(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nx 1\ny 2\n").await;
+        assert_eq!(good.as_deref(), Ok("x 1\ny 2\n"));
+        let open = got(b"HTTP/1.0 200 OK\r\n\r\nx 1\n").await;
+        assert_eq!(open.as_deref(), Ok("x 1\n"));
+        assert!(got(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx").await.is_err());
+        assert!(got(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx").await.is_err());
+        assert!(got(b"\x15\x03\x01\x00\x02\x02").await.is_err());
+        assert!(got(b"").await.is_err());
     }
 }
