@@ -20,6 +20,8 @@ pub(crate) struct NodeState {
     pub(crate) echoed: Time,
     /// The latest start that a beat or the room stream has told of: whatever an earlier one said is over.
     pub(crate) start: Option<Epoch>,
+    /// It has started anew, and has not named its rooms since.
+    pub(crate) renewed: bool,
     pub(crate) stream: Stream,
     pub(crate) rtt: Option<Duration>,
     pub(crate) breaks: Breaks,
@@ -145,6 +147,7 @@ impl Role {
         if before.is_none_or(|before| before >= start) {
             return false;
         }
+        state.renewed = true;
         let heard_at = state.heard_at;
         self.tell_older(node, heard_at, Why::NodeRestarted);
         self.view.orphan(node);
@@ -227,7 +230,11 @@ impl Role {
             RoomFrame::Synced => {
                 if let Stream::Naming { since, start, named, ruled } = &mut state.stream {
                     let (named, ruled) = (std::mem::take(named), std::mem::take(ruled));
-                    state.stream = Stream::Synced { since: *since, start: *start };
+                    let (since, start) = (*since, *start);
+                    state.stream = Stream::Synced { since, start };
+                    if std::mem::take(&mut state.renewed) {
+                        self.tell_left_behind(node, since, &named);
+                    }
                     for room in &named {
                         let said = |who: &Identity| ruled.contains(&(room.clone(), who.clone()));
                         self.view.retain_rulings(now, node, room, said);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use outlast_control::{
-    Health, NodeView, Outcomes, Outlooks, Placement, Policy, RegionChange, RegionHealth, Regions,
-    Shrink, Spread, View,
+    Health, Link, NodeView, Outcomes, Outlooks, Placement, Policy, RegionChange, RegionHealth,
+    Regions, SUSPECT_AFTER, Shrink, Spread, View,
 };
 use outlast_model::{Epoch, GatewayId, Jitter, NodeId, RegionName, RoomName, SessionId, Time};
 
@@ -26,6 +26,10 @@ use crate::{
 
 /// Longest wait, after a start, for the nodes to name their rooms.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// How long after a start a node that has not been heard yet may live, and have rooms to name: a beat, the way, and some jitter.
+/// Lower: rooms of far nodes get a second home; higher: who opens a room waits longer at a gateway that starts while a region is
+/// gone.
+const FIRST_BEAT_MAX: Duration = SUSPECT_AFTER;
 /// A wake-up later than this means that this process stood still, not the nodes.
 const OWN_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Span between two plans.
@@ -278,15 +282,23 @@ impl Role {
         Some((placement, !node.keeps(room)))
     }
 
-    /// Whether the view is as good as it gets: every node that lives has named its rooms, and one lives, or
-    /// [`SETTLE_MAX`] has passed since the start. Before, an unknown room may well exist.
+    /// Whether the view is as good as it gets: every node that lives, or may live, has been heard and has named its rooms, and there
+    /// is one, or [`SETTLE_MAX`] has passed since the start. Before, an unknown room may well exist, and one whose node has not been
+    /// heard looks like one whose node is down.
     pub fn settled(&self, now: Time) -> bool {
-        if now.since(self.started) >= SETTLE_MAX {
+        let age = now.since(self.started);
+        if age >= SETTLE_MAX {
             return true;
         }
-        let mut alive =
-            self.nodes.values().filter(|state| state.watch.health() != Health::Down).peekable();
-        alive.peek().is_some() && alive.all(NodeState::is_synced)
+        let may_live = |state: &&NodeState| {
+            let is_unheard =
+                || state.watch.epoch().is_none() && state.watch.link() != Link::Refused;
+            state.watch.health() != Health::Down || (age < FIRST_BEAT_MAX && is_unheard())
+        };
+        let mut living = self.nodes.values().filter(may_live).peekable();
+        let is_there =
+            |state: &NodeState| state.watch.health() != Health::Down && state.is_synced();
+        living.peek().is_some() && living.all(is_there)
     }
 
     /// Nodes and rooms as known.

@@ -169,6 +169,22 @@ impl Role {
         }
     }
 
+    /// Whoever came to `node` up to `until` is told whose room is none of those that it has `named` since: it came to an earlier start,
+    /// after its last beat.
+    pub(crate) fn tell_left_behind(
+        &mut self,
+        node: &NodeId,
+        until: Time,
+        named: &BTreeSet<RoomName>,
+    ) {
+        for (room, id) in self.sessions.at_node(node) {
+            let came = self.sessions.seats.get(id).is_some_and(|seat| seat.opened_at <= until);
+            if came && !named.contains(room) {
+                self.pace.push(*id, Why::NodeRestarted);
+            }
+        }
+    }
+
     /// The rooms of `node` with sessions here get new homes, and the sessions are told.
     pub(crate) fn rehome(&mut self, node: &NodeId, why: Why) {
         for (room, _) in self.sessions.at_node(node) {

@@ -192,6 +192,28 @@ fn a_restarted_node_knows_nothing_of_its_past() {
     assert!(!world.role.view().node(&"eu-1".into()).unwrap().draining);
 }
 
+/// Seed 524195: who was let in between the last beat of a node and its loss of power was never told.
+#[test]
+fn who_came_after_the_last_beat_of_a_process_is_told_when_the_next_one_does_not_have_the_room() {
+    let mut world = world();
+    world.run(2_000);
+    world.silence("eu-1");
+    world.hosts("eu-1", "a", 1);
+    world.open(1, "a", "eu-1", 1);
+    world.run(1_000);
+    // It is back before it counts as dead, and no reset arrived.
+    world.start("eu-1", 2);
+    world.run(10);
+    world.stream("eu-1", StreamEvent::Lost);
+    world.connects("eu-1", 2);
+    world.hosts("eu-1", "b", 1);
+    world.open(2, "b", "eu-1", 1);
+    let synced = world.now;
+    world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+    world.run(10);
+    assert_eq!(world.told(synced), [(0, 1, Why::NodeRestarted)]);
+}
+
 #[test]
 fn what_the_new_process_took_before_its_first_beat_stays() {
     let mut world = world();
@@ -369,6 +391,64 @@ fn after_a_start_the_view_settles_when_the_living_have_named_their_rooms() {
         world.handle(Input::Beat { node, epoch, sequence: 100 + n, beat });
     }
     assert_eq!(world.health("eu-1"), Health::Down);
+}
+
+/// Found by the fault table, a gateway restarted while the directory was down: the near node had named its rooms before the
+/// first beat of a far one came, and rooms of the far one got a second home; or a node's stream had come before its first beat, and
+/// its rooms moved away as from one that is down.
+#[test]
+fn after_a_start_who_has_not_been_heard_yet_may_have_the_room() {
+    let setup = Setup { nodes: &["eu-1", "us-1"], ..Setup::default() };
+    let names_its_room = |world: &mut World| {
+        world.connects("us-1", 1);
+        world.run(100);
+        world.hosts("us-1", "r", 3);
+        world.stream("us-1", StreamEvent::Frame(RoomFrame::Synced));
+    };
+    // Its stream comes before its first beat, or after it.
+    for stream_first in [false, true] {
+        let mut world = World::unheard(&setup, Time::from_millis(100));
+        world.silence("us-1");
+        let asked = world.join("r");
+        world.connects("eu-1", 1);
+        world.run(10);
+        world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+        if stream_first {
+            names_its_room(&mut world);
+        }
+        world.run(390);
+        assert_eq!((world.health("eu-1"), world.health("us-1")), (Health::Alive, Health::Down));
+        assert_eq!(world.went(asked), None, "the other may be on its way");
+        world.start("us-1", 1);
+        if !stream_first {
+            names_its_room(&mut world);
+        }
+        world.run(50);
+        assert_eq!(world.went(asked), Some(("us-1", 3, true)));
+    }
+}
+
+#[test]
+fn after_a_start_nobody_waits_long_for_who_is_gone() {
+    let setup = Setup { nodes: &["eu-1", "us-1"], ..Setup::default() };
+    let start = Time::from_millis(100);
+    let wait = |refused: bool| {
+        let mut world = World::unheard(&setup, start);
+        world.silence("us-1");
+        if refused {
+            world.handle(Input::ConnectionRefused { node: "us-1".into() });
+        }
+        let asked = world.join("r");
+        world.connects("eu-1", 1);
+        world.run(10);
+        world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+        while world.went(asked).is_none() {
+            world.run(10);
+        }
+        world.now.since(start).as_millis()
+    };
+    assert!((800..=900).contains(&wait(false)), "{}", wait(false));
+    assert!(wait(true) <= 50, "its machine says that nothing runs there: {}", wait(true));
 }
 
 #[test]
