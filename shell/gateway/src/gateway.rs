@@ -14,7 +14,7 @@ use outlast_engines::Engine;
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Input, NodeFacts, Role, RoleConfig, Spread,
 };
-use outlast_link::{Dialer, ServerLimits, ServerTls, public_tls, serve};
+use outlast_link::{Dialer, ServerLimits, ServerTls, Spares, public_tls, serve};
 use outlast_model::NodeId;
 use outlast_runtime::{Clock, entropy};
 use outlast_token::ApiKeys;
@@ -47,6 +47,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Shared {
     pub(crate) role: Arc<RoleLoop>,
     pub(crate) dialer: Dialer,
+    /// For clients' signalling: who joins waits for it.
+    pub(crate) spares: Spares,
     pub(crate) nodes: BTreeMap<NodeId, NodePeer>,
     pub(crate) keys: ApiKeys,
     pub(crate) trusted_proxies: Vec<IpAddr>,
@@ -111,9 +113,11 @@ impl Gateway {
         let beats = beats(&config, socket, datagrams, Arc::clone(&role), metrics.clone());
         tracing::info!(gateway = config.id, region = %config.region, version = config.version,
             %public, %beat, "gateway bound");
+        let dialer = Dialer::new(&config.credentials)?;
         let shared = Shared {
             role,
-            dialer: Dialer::new(&config.credentials)?,
+            spares: Spares::new(dialer.clone()),
+            dialer,
             nodes: config.nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
             keys: config.api_keys,
             trusted_proxies: config.trusted_proxies,

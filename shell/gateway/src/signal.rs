@@ -96,7 +96,7 @@ async fn dial(
     set_up(shared, &target, &admission.wish.room).await?;
     let address = target.address.to_string();
     let headers = admission.headers_for(&target);
-    shared.dialer.websocket(&address, &admission.target, headers, &target.limits).await
+    shared.spares.websocket(&address, &admission.target, headers, &target.limits).await
 }
 
 async fn ask(

@@ -85,6 +85,9 @@ pub enum DialError {
     BadRequest(#[from] http::Error),
 }
 
+/// TCP with TLS over it.
+pub(crate) type Connection = TlsStream<TcpStream>;
+
 /// Opens connections with this process's credentials. Cloning is cheap, and clones share TLS session tickets.
 #[derive(Clone)]
 pub struct Dialer {
@@ -134,40 +137,16 @@ impl Dialer {
         headers: HeaderMap,
         limits: &DialLimits,
     ) -> Result<WebSocket, DialError> {
-        let key = generate_key();
-        let mut request = Request::get(target).body(Body::default())?;
-        *request.headers_mut() = headers;
-        let fields = request.headers_mut();
-        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        let value = HeaderValue::from_str(&key).expect("base64 is a valid header value");
-        fields.insert(header::SEC_WEBSOCKET_KEY, value);
+        let handshake = Handshake::new(target, headers)?;
         let stream = self.connect(address, limits).await?;
-        let exchange = async {
-            let response = send(stream, request).await?;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let refusal = collect(response, limits.body_bytes).await?;
-                return Err(DialError::Refused(Box::new(refusal)));
-            }
-            let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-            if accept.map(HeaderValue::as_bytes)
-                != Some(derive_accept_key(key.as_bytes()).as_bytes())
-            {
-                return Err(DialError::BadHandshake);
-            }
-            let stream = TokioIo::new(hyper::upgrade::on(response).await?);
-            let config = websocket_config(limits.message_bytes);
-            Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await)
-        };
-        within(address, limits.response, exchange).await
+        handshake.shake(address, stream, limits).await
     }
 
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         address: &str,
         limits: &DialLimits,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<Connection, DialError> {
         let failed = |source| DialError::Connect { address: address.to_owned(), source };
         let connecting = async {
             let stream = TcpStream::connect(address).await.map_err(failed)?;
@@ -184,8 +163,57 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
+/// The client's half of a WebSocket handshake (RFC 6455 §4.1).
+#[derive(Clone)]
+pub(crate) struct Handshake {
+    key: String,
+    request: Request<Body>,
+}
+
+impl Handshake {
+    /// For `target` (path and query), with `headers` beside its own.
+    pub(crate) fn new(target: &str, headers: HeaderMap) -> Result<Handshake, DialError> {
+        let key = generate_key();
+        let mut request = Request::get(target).body(Body::default())?;
+        *request.headers_mut() = headers;
+        let fields = request.headers_mut();
+        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let value = HeaderValue::from_str(&key).expect("base64 is a valid header value");
+        fields.insert(header::SEC_WEBSOCKET_KEY, value);
+        Ok(Handshake { key, request })
+    }
+
+    /// Shakes hands over `stream`, which leads to `address`.
+    pub(crate) async fn shake(
+        self,
+        address: &str,
+        stream: Connection,
+        limits: &DialLimits,
+    ) -> Result<WebSocket, DialError> {
+        let exchange = async {
+            let response = send(stream, self.request).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let refusal = collect(response, limits.body_bytes).await?;
+                return Err(DialError::Refused(Box::new(refusal)));
+            }
+            let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+            if accept.map(HeaderValue::as_bytes)
+                != Some(derive_accept_key(self.key.as_bytes()).as_bytes())
+            {
+                return Err(DialError::BadHandshake);
+            }
+            let stream = TokioIo::new(hyper::upgrade::on(response).await?);
+            let config = websocket_config(limits.message_bytes);
+            Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await)
+        };
+        within(address, limits.response, exchange).await
+    }
+}
+
 async fn send(
-    stream: TlsStream<TcpStream>,
+    stream: Connection,
     mut request: Request<Body>,
 ) -> Result<Response<Incoming>, DialError> {
     request.headers_mut().insert(header::HOST, HeaderValue::from_static(CLUSTER_NAME));

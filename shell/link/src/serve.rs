@@ -40,6 +40,10 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
+/// How long a process of the cluster may keep a connection open without a request: it has shown its certificate, and opens some
+/// before it needs them ([`Spares`](crate::Spares)).
+pub const PEER_HEADERS_MAX: Duration = Duration::from_secs(60);
+
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {

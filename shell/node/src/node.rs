@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use outlast_link::{ServerLimits, ServerTls, serve};
+use outlast_link::{PEER_HEADERS_MAX, ServerLimits, ServerTls, serve};
 use outlast_model::Epoch;
 use outlast_node_core::{SERVER_VERSION, ShardConfig};
 use outlast_runtime::{BindError, UdpSocketSet, Wake, cores, entropy, pin_to_core};
@@ -118,7 +118,11 @@ impl Node {
         };
         // All connections come from the gateways, a few addresses.
         let limits = ServerLimits::default();
-        let limits = ServerLimits { connections_per_ip: limits.connections, ..limits };
+        let limits = ServerLimits {
+            connections_per_ip: limits.connections,
+            headers: PEER_HEADERS_MAX,
+            ..limits
+        };
         let serving = serve(
             listener,
             ServerTls::Cluster(tls),

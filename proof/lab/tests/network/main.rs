@@ -6,3 +6,4 @@ mod faults;
 mod host;
 mod shapes;
 mod sockets;
+mod spares;
