@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 ///
 /// 'conform' asks one after the other and compares every answer. 'histories' asks from three regions at once, breaks servers
 /// meanwhile, and looks for an order of all requests in which one table would have given the same answers. 'table' measures
-/// what clients of real gateways notice of such faults.
+/// what clients of real gateways notice of such faults, 'weight' what an engine costs.
 #[derive(Parser)]
 #[command(name = "outlast-directory-proof", version, after_help = EXAMPLES)]
 struct Arguments {

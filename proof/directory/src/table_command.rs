@@ -10,14 +10,16 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use outlast_directory_proof::table::{Drill, Engine, Harm, RunReport, Spread, markdown};
+use outlast_directory_proof::table::{
+    Drill, Engine, Harm, Rows, RunReport, Spread, Targets, cells, verdict,
+};
 
 /// Set in the process that already has namespaces of its own.
 const MARK: &str = "OUTLAST_DIRECTORY_PROOF_ALONE";
-/// Load before the fault: some eighty claims, for the gateway's idea of how long they take.
-const BEFORE: Duration = Duration::from_secs(8);
+/// Load before the fault: some ninety claims, those of known rooms included, for the gateway's idea of how long they take.
+const BEFORE: Duration = Duration::from_secs(6);
 /// Load after the heal.
-const AFTER: Duration = Duration::from_secs(10);
+const AFTER: Duration = Duration::from_secs(6);
 /// Most rooms with a participant: one process plays them all.
 const ROOMS_MAX: usize = 1_000;
 
@@ -49,7 +51,7 @@ pub(crate) struct Table {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How long it is broken, in seconds
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(4..=86_400))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(4..=86_400))]
     span: u64,
     /// Nodes of each region
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
@@ -66,7 +68,7 @@ pub(crate) struct Table {
     /// The program; absent: the `outlast` beside this one
     #[arg(long)]
     outlast: Option<PathBuf>,
-    /// All figures of all runs, as JSON
+    /// All figures of all runs, as JSON; runs that are in it are not made again
     #[arg(long)]
     report: Option<PathBuf>,
 }
@@ -88,9 +90,12 @@ impl Table {
         }
         let program = self.program()?;
         alone()?;
-        let mut reports = Vec::new();
+        let mut reports = self.before(engine)?;
         for harm in harms {
             for seed in self.seed..self.seed.saturating_add(self.runs) {
+                if reports.iter().any(|run| (run.harm, run.seed) == (harm, seed)) {
+                    continue;
+                }
                 let drill = Drill {
                     program: program.clone(),
                     engine,
@@ -113,8 +118,27 @@ impl Table {
                 }
             }
         }
-        say(&markdown(&reports));
-        Ok(reports.iter().all(|report| report.missed.is_empty()))
+        let cells = cells(&reports);
+        say(&Rows(&cells).to_string());
+        Ok(cells.iter().all(|cell| cell.missed.is_empty()))
+    }
+
+    /// What the report tells of.
+    fn before(&self, engine: Engine) -> anyhow::Result<Vec<RunReport>> {
+        let Some(path) = self.report.as_ref().filter(|path| path.exists()) else {
+            return Ok(Vec::new());
+        };
+        let read = || -> anyhow::Result<Vec<RunReport>> {
+            Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+        };
+        let mut runs = read().with_context(|| format!("reading {}", path.display()))?;
+        for run in &mut runs {
+            run.missed = verdict(run, &Targets::default());
+        }
+        let others = runs.iter().find(|run| run.engine != engine);
+        anyhow::ensure!(others.is_none(), "{} is a report of another engine", path.display());
+        say(&format!("{} runs were made before", runs.len()));
+        Ok(runs)
     }
 
     fn engine(&self) -> Engine {
@@ -160,7 +184,9 @@ fn told(report: &RunReport) -> String {
     let phases = |name: &str, phases: &[Spread; 3]| {
         let each = phases.iter().zip(["before", "during", "after"]).map(|(spread, phase)| {
             let Spread { joins, failures, p50_ms, p99_ms, max_ms } = spread;
-            format!("{phase} {joins} joins, {failures} failed, {p50_ms:.1} / {p99_ms:.1} / {max_ms:.1} ms")
+            format!(
+                "{phase} {joins}, {failures} failed, {p50_ms:.1} / {p99_ms:.1} / {max_ms:.1} ms"
+            )
         });
         format!("  {name}: {}", each.collect::<Vec<_>>().join("; "))
     };
@@ -173,7 +199,8 @@ fn told(report: &RunReport) -> String {
             report.seed,
             report.span_s
         ),
-        phases("known rooms (p50 / p99 / max)", &report.known),
+        phases("bare requests (p50 / p99 / max)", &report.bare),
+        phases("known rooms", &report.known),
         phases("new rooms", &report.new),
         format!(
             "  new rooms delayed {:.0} ms once, {:.0} ms then; engine stopped until {} after the fault, away until {}",

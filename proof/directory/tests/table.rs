@@ -1,26 +1,22 @@
 //! A short run of the fault table, on the real program: `cargo build -p outlast` makes it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, io::Write as _, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use outlast_directory_proof::table::{Drill, Engine, Harm};
 use outlast_lab::inside;
 
-/// The program beside this test's folder, if it is there.
-fn program() -> Option<PathBuf> {
+/// The program beside this test's folder.
+fn program() -> PathBuf {
     let own = env::current_exe().unwrap();
-    let program = own.parent()?.parent()?.join("outlast");
-    program.is_file().then_some(program)
+    let program = own.parent().unwrap().parent().unwrap().join("outlast");
+    assert!(program.is_file(), "there is no {}: cargo build -p outlast", program.display());
+    program
 }
 
 #[test]
 fn nobody_notices_that_the_leader_of_etcd_is_killed() {
-    let Some(program) = program() else {
-        assert!(env::var_os("CI").is_none(), "there is no program outlast beside the tests");
-        writeln!(std::io::stderr(), "LEFT OUT: there is no program: cargo build -p outlast")
-            .unwrap();
-        return;
-    };
+    let program = program();
     if !inside("nobody_notices_that_the_leader_of_etcd_is_killed") {
         return;
     }

@@ -177,17 +177,24 @@ impl Lab for Etcd {
 
     fn compact(&mut self) -> anyhow::Result<()> {
         let first = self.members.first().context("no member")?;
+        let in_use = |etcd: &Etcd| -> anyhow::Result<Vec<u64>> {
+            let figures = etcd.stored()?;
+            Ok(figures.iter().filter_map(|one| one.get("db_in_use").copied()).collect())
+        };
+        let begin = in_use(self)?;
         let revision = first.stored()?.get("revision").copied().unwrap_or_default();
         let revision = revision.to_string();
         let (all, limit) = (format!("--endpoints={}", first.client), COMPACT_TIMEOUT);
         output(&["etcdctl", &all, limit, "compact", "--physical", &revision])?;
-        // The others follow, and pages are free after a commit or two.
         let mut before = Vec::new();
         wait("etcd has compacted", READY_DEADLINE, || {
+            // The others follow, and pages that one commit has left are free in the next, which comes when something is written.
+            let written = output(&["etcdctl", &all, limit, "put", "compacted", &revision]);
             std::thread::sleep(SETTLES);
-            let now = self.stored().unwrap_or_default();
-            let in_use = now.iter().filter_map(|one| one.get("db_in_use").copied()).collect();
-            std::mem::replace(&mut before, in_use) == before && !before.is_empty()
+            let now = in_use(self).unwrap_or_default();
+            let is_less =
+                now.len() == begin.len() && now.iter().zip(&begin).all(|(now, begin)| now < begin);
+            written.is_ok() && is_less && std::mem::replace(&mut before, now.clone()) == now
         })
     }
 

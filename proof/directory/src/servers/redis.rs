@@ -1,6 +1,9 @@
 //! What one Redis server needs, alone, with Sentinels or in a cluster.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     READY_DEADLINE, Stored,
@@ -16,6 +19,10 @@ pub(super) struct Redis {
     pub(super) host: String,
     pub(super) port: u16,
     data: PathBuf,
+    /// Its configuration, in which it keeps whose replica it is.
+    file: PathBuf,
+    /// The configuration as it was at first.
+    settings: String,
 }
 
 impl Redis {
@@ -28,24 +35,20 @@ impl Redis {
     ) -> anyhow::Result<Redis> {
         let (host, port) = (ground.host(region), Ground::port()?);
         let data = ground.path().join(name);
-        clear(&data)?;
         let own = format!(
-            "port {port}\n bind {host}\n protected-mode no\n dir {}\n appendonly yes\n \
-             appendfsync everysec\n save \"\"\n repl-diskless-sync yes\n repl-diskless-sync-delay 0\n \
-             repl-backlog-size 64mb\n repl-ping-replica-period 1\n repl-timeout 10\n tcp-keepalive 5\n \
-             maxmemory-policy noeviction",
+            "port {port}\nbind {host}\nprotected-mode no\ndir {}\nappendonly yes\nappendfsync everysec\nsave \"\"\n\
+             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-backlog-size 64mb\nrepl-ping-replica-period 1\n\
+             repl-timeout 10\ntcp-keepalive 5\nmaxmemory-policy noeviction\n",
             data.display()
         );
-        let settings = own.lines().map(str::trim).chain(more.iter().map(String::as_str));
-        let mut command = vec!["redis-server".to_owned()];
-        for setting in settings {
-            let (name, value) = setting.split_once(' ').unwrap_or((setting, ""));
-            command.push(format!("--{name}"));
-            command.extend(value.split(' ').map(str::to_owned));
-        }
+        let more: String = more.iter().map(|setting| format!("{setting}\n")).collect();
+        let file = ground.path().join(format!("{name}.conf"));
+        let command = ["redis-server", &file.display().to_string()].map(str::to_owned).to_vec();
         let log = ground.path().join(format!("{name}.log"));
         let process = Process::new(ground.inside(region, command), log);
-        Ok(Redis { process, host, port, data })
+        let redis = Redis { process, host, port, data, file, settings: own + &more };
+        redis.forget()?;
+        Ok(redis)
     }
 
     /// `host:port`.
@@ -55,8 +58,19 @@ impl Redis {
 
     /// Starts it with nothing.
     pub(super) fn start_empty(&mut self) -> anyhow::Result<()> {
-        clear(&self.data)?;
+        self.forget()?;
         self.process.start()
+    }
+
+    fn forget(&self) -> anyhow::Result<()> {
+        clear(&self.data)?;
+        Ok(fs::write(&self.file, &self.settings)?)
+    }
+
+    /// Makes it the replica of `primary`, also when it is started again.
+    pub(super) fn follow(&self, primary: &Redis) -> anyhow::Result<()> {
+        self.ask(&["replicaof", &primary.host, &primary.port.to_string()])?;
+        self.ask(&["config", "rewrite"]).map(drop)
     }
 
     /// What it answers to `words`.

@@ -17,8 +17,8 @@ use super::{
 /// What the Sentinels call the primary.
 const NAME: &str = "dir";
 /// After how long each Sentinel thinks that the primary is down, in milliseconds: on purpose different, or all of them stand
-/// for election at once and none is elected.
-const DOWN_AFTER: [u32; REGIONS] = [1_000, 1_500, 2_000];
+/// for election at once and none is elected. The slowest is beside the first primary.
+const DOWN_AFTER: [u32; REGIONS] = [2_000, 1_000, 1_500];
 
 /// Redis with Sentinels.
 #[derive(Debug)]
@@ -153,9 +153,8 @@ impl Lab for Sentinels {
         }
         let what = format!("Redis and Sentinels serve (logs in {})", self.logs().display());
         wait(&what, READY_DEADLINE, || self.data.iter().all(Redis::is_primary))?;
-        let (host, port) = (self.data[0].host.clone(), self.data[0].port.to_string());
         for replica in &self.data[1..] {
-            replica.ask(&["replicaof", &host, &port])?;
+            replica.follow(&self.data[0])?;
         }
         wait(&what, READY_DEADLINE, || self.data[1..].iter().all(Redis::follows))?;
         for region in 0..REGIONS {

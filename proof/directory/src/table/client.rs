@@ -1,6 +1,7 @@
 //! A light client: signalling as the SDKs do it, and no media.
 
 use std::{
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -13,7 +14,11 @@ use outlast_livekit::{
 };
 use outlast_runtime::Clock;
 use outlast_token::{ApiKeys, Claims, VideoGrant};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message},
@@ -56,6 +61,30 @@ impl Door {
             Ok(joined) => joined,
             Err(_) => Err(format!("no answer within {JOIN_MAX:?}")),
         }
+    }
+
+    /// Asks for the gateway's root page. Returns how long the answer took.
+    ///
+    /// # Errors
+    /// As of a join.
+    pub(crate) async fn bare(&self) -> Result<Duration, String> {
+        match timeout(JOIN_MAX, self.try_bare()).await {
+            Ok(answered) => answered.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {JOIN_MAX:?}")),
+        }
+    }
+
+    async fn try_bare(&self) -> io::Result<Duration> {
+        let mut stream = TcpStream::connect(self.gateway).await?;
+        stream.set_nodelay(true)?;
+        let request =
+            format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.gateway);
+        let start = Instant::now();
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        let took = start.elapsed();
+        if answer == *b"HTTP/1.1 200" { Ok(took) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     async fn try_join(&self, room: &str, identity: &str) -> Result<Seat, String> {

@@ -21,7 +21,7 @@ use crate::{
 
 use super::{
     client::Door,
-    figures::{Phases, RoomKind, Sample, Spread, longest_gap, memory_growth, ms},
+    figures::{Phases, RoomKind, Sample, Spread, longest_gap, memory_growth, ms, near_ms},
     fleet::{self, Fleet},
     harm::{self, Harm, Victim},
     joins::{Load, Order},
@@ -140,11 +140,14 @@ impl Drill {
         let of = |kind: RoomKind| {
             let samples: Vec<&Sample> =
                 samples.iter().filter(|sample| sample.kind == kind).collect();
-            phases.split(&samples).map(|phase| Spread::of(&phase))
+            let phases = phases.split(&samples);
+            let spreads = [0, 1, 2].map(|phase| Spread::of(&phases[phase]));
+            (spreads, phases.map(|phase| near_ms(&phase)))
         };
-        let (known, new) = (of(RoomKind::Known), of(RoomKind::New));
+        let [(known, known_ms), (new, new_ms), (bare, bare_ms)] =
+            [RoomKind::Known, RoomKind::New, RoomKind::Bare].map(of);
         let all: Vec<&Sample> = samples.iter().collect();
-        let [once, then] = delays(&all, phases, known[0].p50_ms);
+        let [once, then] = delays(&all, phases, new[0].p50_ms, &seen.away);
         let gap = longest_gap(&seen.decided, phases.fault, phases.heal);
         let gap = gap.filter(|(start, end)| *end - *start >= GAP_MIN);
         let since = |from: Duration, at: Duration| at.checked_sub(from).map(ms);
@@ -157,13 +160,7 @@ impl Drill {
         let bit = proof.is_some() || seen.provisional > 0.0 || gap.is_some();
         let effect =
             format!("{} claims unanswered, {} rooms without it", seen.undecided, seen.provisional);
-        let sizes = |sizes: &Vec<(Duration, u64)>, from: Duration, to: Duration| -> Vec<u64> {
-            let within = sizes.iter().filter(|(at, _)| *at >= from && *at < to);
-            within.map(|(_, size)| *size).collect()
-        };
-        let most = |from, to| seen.memory.iter().flat_map(|all| sizes(all, from, to)).max();
-        let during = seen.memory.iter().map(|all| sizes(all, phases.fault, phases.heal));
-        let grown = during.filter_map(|sizes| memory_growth(&sizes)).max();
+        let (memory_kib, grown) = memory(&seen, phases);
         let failures = samples
             .iter()
             .filter_map(|sample| Some(format!("{:.1?}: {}", sample.at, sample.failure.as_ref()?)));
@@ -174,6 +171,10 @@ impl Drill {
             span_s: (phases.heal - phases.fault).as_secs_f64(),
             known,
             new,
+            bare,
+            known_ms,
+            new_ms,
+            bare_ms,
             delayed_once_ms: once,
             delayed_then_ms: then,
             engine_back_ms: back,
@@ -182,6 +183,7 @@ impl Drill {
                 (after > 0.0).then_some(after)
             }),
             away_until_ms: away_until,
+            decided: seen.claims as u64,
             provisional: seen.provisional as u64,
             rooms_in_database_ms: search.found_at.and_then(|at| since(phases.heal, at)),
             rooms_looked_for: search.rooms,
@@ -190,10 +192,7 @@ impl Drill {
             dropped: ledger.dropped_all(lost.as_deref()),
             bit,
             proof: proof.map_or(effect.clone(), |proof| format!("{proof}, {effect}")),
-            memory_kib: [
-                most(Duration::ZERO, phases.fault).unwrap_or_default(),
-                most(phases.fault, Duration::MAX).unwrap_or_default(),
-            ],
+            memory_kib,
             memory_growth_kib: grown.filter(|_| phases.heal - phases.fault >= LONG),
             network_late_percent: late_percent,
             failures: failures.take(NAMED_MAX).collect(),
@@ -202,6 +201,21 @@ impl Drill {
         report.missed = verdict(&report, &Targets::default());
         report
     }
+}
+
+/// The most memory that a gateway had before the fault and since, and what the one that grew most during it grew by, in KiB.
+fn memory(seen: &Seen, phases: Phases) -> ([u64; 2], Option<i64>) {
+    let sizes = |sizes: &Vec<(Duration, u64)>, from: Duration, to: Duration| -> Vec<u64> {
+        let within = sizes.iter().filter(|(at, _)| *at >= from && *at < to);
+        within.map(|(_, size)| *size).collect()
+    };
+    let most = |from, to| {
+        let all = seen.memory.iter().flat_map(|all| sizes(all, from, to));
+        all.max().unwrap_or_default()
+    };
+    let during = seen.memory.iter().map(|all| sizes(all, phases.fault, phases.heal));
+    let grown = during.filter_map(|sizes| memory_growth(&sizes)).max();
+    ([most(Duration::ZERO, phases.fault), most(phases.fault, Duration::MAX)], grown)
 }
 
 /// What a run leaves to be judged.
@@ -261,7 +275,7 @@ impl<'r> Stage<'r> {
             door: door(victim.clients)?,
             site: wan::site(victim.clients),
             sitters: door(sitters)?,
-            restarts: matches!(drill.harm, Harm::GatewayRestart | Harm::Move),
+            restarts: drill.harm.restarts_gateways(),
             known: drill.rooms.max(1),
             known_per_s: drill.known_per_s,
             new_per_s: drill.new_per_s,

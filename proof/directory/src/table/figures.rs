@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which kind of room a join was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -12,6 +12,8 @@ pub enum RoomKind {
     Known,
     /// Nobody has ever been in it.
     New,
+    /// None: the gateway answers by itself, and nothing is asked of anybody. What the machine and its emulated network take.
+    Bare,
 }
 
 /// One join, as its client saw it.
@@ -54,7 +56,7 @@ impl Phases {
 }
 
 /// Joins of one kind in one phase, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// All of them.
     pub joins: usize,
@@ -71,19 +73,23 @@ pub struct Spread {
 impl Spread {
     /// Of `samples`.
     pub fn of(samples: &[&Sample]) -> Spread {
-        let fine = samples.iter().filter(|sample| sample.failure.is_none());
-        let failures = samples.len() - fine.clone().count();
-        let near = fine.filter(|sample| sample.near);
-        let mut took: Vec<f64> = near.map(|sample| ms(sample.took)).collect();
-        took.sort_by(f64::total_cmp);
-        Spread {
-            joins: samples.len(),
-            failures,
-            p50_ms: percentile(&took, 50),
-            p99_ms: percentile(&took, 99),
-            max_ms: percentile(&took, 100),
-        }
+        let failures = samples.iter().filter(|sample| sample.failure.is_some()).count();
+        Spread::new(samples.len(), failures, &near_ms(samples))
     }
+
+    /// Of `took`, in milliseconds and ascending.
+    pub(crate) fn new(joins: usize, failures: usize, took: &[f64]) -> Spread {
+        let [p50_ms, p99_ms, max_ms] = [50, 99, 100].map(|percent| percentile(took, percent));
+        Spread { joins, failures, p50_ms, p99_ms, max_ms }
+    }
+}
+
+/// How long joins took that did not fail and whose node was in the gateway's region, in milliseconds, ascending.
+pub(crate) fn near_ms(samples: &[&Sample]) -> Vec<f64> {
+    let near = samples.iter().filter(|sample| sample.failure.is_none() && sample.near);
+    let mut took: Vec<f64> = near.map(|sample| ms(sample.took)).collect();
+    took.sort_by(f64::total_cmp);
+    took
 }
 
 pub(crate) fn ms(span: Duration) -> f64 {

@@ -128,8 +128,10 @@ impl Fleet {
             "region = \"{}\"\nroles = [\"gateway\"]\ndirectory = \"{directory}\"\n",
             wan::site(region)
         );
-        let role =
-            format!("[gateway]\nid = \"{id}\"\nlisten = \"{own}:7880\"\nbeat = \"{own}:7890\"\n");
+        let role = format!(
+            "[gateway]\nid = \"{id}\"\nlisten = \"{own}:7880\"\nbeat = \"{own}:7890\"\nstate_dir = \"{}\"\n",
+            self.path.display()
+        );
         head + &self.common(&id, &own) + &role + &self.peers()
     }
 

@@ -63,6 +63,11 @@ impl Harm {
         NAMES.iter().map(|(_, harm)| *harm).filter(fits).collect()
     }
 
+    /// Whether gateways are started again on purpose.
+    pub(crate) fn restarts_gateways(self) -> bool {
+        matches!(self, Harm::GatewayRestart | Harm::Move)
+    }
+
     /// Whether the engine has to come back by itself: one server is gone, and the others are enough.
     pub(crate) fn loses_one_server(self) -> bool {
         matches!(self, Harm::Kill | Harm::Pause | Harm::BlackHole | Harm::Region)

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use outlast_livekit::signal_response;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use crate::chance::Chance;
@@ -23,6 +24,12 @@ const NEW_STAY: Duration = Duration::from_secs(20);
 const STAY_MAX: Duration = Duration::from_secs(50);
 /// How long a participant of a known room stays before coming again.
 const KNOWN_STAY: Duration = Duration::from_secs(40);
+/// Participants of known rooms who come in at a time.
+const SEATED_AT_ONCE: usize = 8;
+/// Requests a second that need nothing but the gateway.
+const BARE_PER_S: u32 = 20;
+/// Between a join of a known room, one of a new room and a bare request.
+const STEP: Duration = Duration::from_millis(16);
 /// Tasks that a load may have at once; joins beyond are counted as failed, since clients would see no better.
 const TASKS_MAX: usize = 4_000;
 
@@ -82,9 +89,14 @@ impl Load {
     /// did not come in.
     pub(crate) async fn seat(&self) -> Result<JoinSet<()>, String> {
         let mut sitters = JoinSet::new();
-        for number in 0..self.known {
+        let coming = (0..self.known).map(|number| async move {
             let (room, who) = (known(number), format!("sitter-{number}"));
             let seat = self.sitters.join(&room, &who).await?;
+            Ok::<_, String>((room, who, seat))
+        });
+        let mut coming = stream::iter(coming).buffer_unordered(SEATED_AT_ONCE);
+        while let Some(seated) = coming.next().await {
+            let (room, who, seat) = seated?;
             self.ledger.found(&room, &seat.node);
             self.ledger.sits(&room, &seat.node);
             let load = self.clone();
@@ -96,8 +108,10 @@ impl Load {
     /// Joins until it is told to stop; then waits for what it has begun.
     pub(crate) async fn run(self) {
         let mut chance = Chance::named(self.seed, "known rooms");
-        let mut known_ticks = ticks(self.known_per_s);
-        let mut new_ticks = ticks(self.new_per_s);
+        // Clients do not come in step: each kind has a third of the shortest beat for itself.
+        let mut known_ticks = ticks(self.known_per_s, Duration::ZERO);
+        let mut new_ticks = ticks(self.new_per_s, STEP);
+        let mut bare_ticks = ticks(BARE_PER_S, STEP * 2);
         let mut orders = self.orders.clone();
         let mut tasks = JoinSet::new();
         let (mut guests, mut rooms) = (0_u64, 0_u64);
@@ -105,6 +119,7 @@ impl Load {
             let kind = tokio::select! {
                 _ = known_ticks.tick() => RoomKind::Known,
                 _ = new_ticks.tick() => RoomKind::New,
+                _ = bare_ticks.tick() => RoomKind::Bare,
                 _ = orders.changed() => {
                     if *orders.borrow() == Order::Stop { break } else { continue }
                 }
@@ -126,6 +141,9 @@ impl Load {
                     let (room, who) = (known(chance.index(self.known)), format!("guest-{guests}"));
                     tasks.spawn(async move { load.visit(room, who).await });
                 }
+                RoomKind::Bare => {
+                    tasks.spawn(async move { load.ask().await });
+                }
                 RoomKind::New => {
                     rooms += 1;
                     let room = format!("new-{rooms}");
@@ -134,6 +152,16 @@ impl Load {
             }
         }
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Somebody asks for nothing in particular.
+    async fn ask(self) {
+        let (at, start) = (self.ledger.now(), Instant::now());
+        let (took, failure) = match self.door.bare().await {
+            Ok(took) => (took, None),
+            Err(why) => (start.elapsed(), Some(why)),
+        };
+        self.ledger.count(Sample { kind: RoomKind::Bare, at, took, near: true, failure });
     }
 
     /// Somebody looks into a known room.
@@ -223,7 +251,7 @@ impl Load {
     /// When it has ended against the participant's will.
     async fn stay(&self, seat: &mut Seat, span: Duration) -> Result<(), Ended> {
         let start = Instant::now();
-        let mut pings = ticks(1);
+        let mut pings = ticks(1, Duration::ZERO);
         let mut orders = self.orders.clone();
         loop {
             let order = *orders.borrow();
@@ -250,9 +278,9 @@ fn known(number: usize) -> String {
     format!("known-{number}")
 }
 
-/// Ticks so many times a second. What was missed is made up for: the pace is the clients', not the servers'.
-fn ticks(per_s: u32) -> tokio::time::Interval {
-    let mut ticks = interval(PING_INTERVAL / per_s.max(1));
+/// Ticks so many times a second, from `after` on. What was missed is made up for: the pace is the clients', not the servers'.
+fn ticks(per_s: u32, after: Duration) -> tokio::time::Interval {
+    let mut ticks = interval_at(Instant::now() + after, PING_INTERVAL / per_s.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     ticks
 }

@@ -70,7 +70,7 @@ impl Directory {
         };
         let places = |outcome: &str| calls("place", outcome) + calls("replace", outcome);
         Directory {
-            decided: places("won") + places("held"),
+            decided: places("ok") + places("held"),
             undecided: places("unavailable") + places("unknown"),
             away: sum(page, "outlast_gateway_directory_away", &[]),
             provisional: sum(page, "outlast_gateway_provisional_claims_total", &[]),
@@ -94,7 +94,7 @@ mod tests {
 # HELP outlast_gateway_directory_away Partitions
 outlast_gateway_directory_away 1
 outlast_gateway_provisional_claims_total 7
-outlast_gateway_directory_calls_total{operation=\"place\",outcome=\"won\"} 5
+outlast_gateway_directory_calls_total{operation=\"place\",outcome=\"ok\"} 5
 outlast_gateway_directory_calls_total{operation=\"place\",outcome=\"held\"} 2
 outlast_gateway_directory_calls_total{operation=\"place\",outcome=\"unknown\"} 3
 outlast_gateway_directory_calls_total{operation=\"watch\",outcome=\"unknown\"} 9

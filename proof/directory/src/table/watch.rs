@@ -25,6 +25,8 @@ const MEMORY_EVERY: u32 = 10;
 pub(crate) struct Seen {
     /// When there were more decided claims than at the look before.
     pub(crate) decided: Vec<Duration>,
+    /// Decided claims.
+    pub(crate) claims: f64,
     /// When a partition counted as away.
     pub(crate) away: Vec<Duration>,
     /// Claims without an answer, and rooms placed without the directory.
@@ -87,9 +89,11 @@ impl Seen {
     fn count(&mut self, at: Duration, last: Directory, now: Directory) {
         // A gateway that was started again counts from 0.
         let rise = |last: f64, now: f64| if now < last { now } else { now - last };
-        if rise(last.decided, now.decided) > 0.0 {
+        let decided = rise(last.decided, now.decided);
+        if decided > 0.0 {
             self.decided.push(at);
         }
+        self.claims += decided;
         if now.away > 0.0 {
             self.away.push(at);
         }
@@ -113,5 +117,6 @@ mod tests {
         }
         assert_eq!(seen.decided, [0, 200].map(Duration::from_millis));
         assert!((seen.provisional - 6.0).abs() < 1e-9);
+        assert!((seen.claims - 7.0).abs() < 1e-9);
     }
 }
