@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
+#[allow(dead_code, reason = "here ports come in blocks")]
+#[path = "../../directory/tests/etcd/port.rs"]
+mod port;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -17,8 +21,8 @@ use std::{
 
 use serde_json::Value;
 
-/// Generous: other tests use the same cores, and a disk that has just taken a whole build.
-const WITHIN: Duration = Duration::from_secs(60);
+/// Generous: other tests use the same cores.
+const WITHIN: Duration = Duration::from_secs(20);
 
 /// A running demo with a temporary directory of its own.
 struct Demo {
@@ -34,18 +38,8 @@ impl Demo {
         fs::write(&server, "#!/bin/sh\necho \"$3\"\nexec sleep 600\n").unwrap();
         fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
         let demo = Demo::with(dir, &["--server", &server.display().to_string()]);
-        demo.until_nine_sleep();
+        until("nine servers sleep", || demo.sleeping().len() == 9);
         demo
-    }
-
-    /// Tells what the demo says of its servers when they do not.
-    fn until_nine_sleep(&self) {
-        let deadline = Instant::now() + WITHIN;
-        while self.sleeping().len() != 9 {
-            let state = || self.ask("GET", "/state");
-            assert!(Instant::now() < deadline, "not within {WITHIN:?}: {:#?}", state());
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// With more arguments, and not before anything is known of its servers.
@@ -55,8 +49,7 @@ impl Demo {
         fs::write(page.join("index.html"), "<p>page</p>").unwrap();
         let temporary = dir.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
-        let (base, held) = free_base_port();
-        drop(held);
+        let base = free_base_port();
         let child = Command::new(env!("CARGO_BIN_EXE_outlast"))
             .args(["demo", "--base-port", &base.to_string(), "--page-dir"])
             .arg(&page)
@@ -137,22 +130,21 @@ fn pids(state: &Value) -> Vec<u64> {
     processes.filter_map(|process| process["pid"].as_u64()).collect()
 }
 
-/// A base port whose TCP ports are free, held until the demo is started. Below those that the kernel gives to whoever connects:
-/// one of a server that is to come back would be gone meanwhile.
-fn free_base_port() -> (u16, Vec<TcpListener>) {
+/// A base port of which no port that the demo uses is taken, and that nobody else in this process gets. Below those that the
+/// kernel gives to whoever connects: one of a server that is to come back would be gone meanwhile.
+fn free_base_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let blocks = (20_000..32_000_u16).step_by(250).collect::<Vec<_>>();
     let first = process::id() as usize;
-    loop {
+    let taken = port::taken_ports();
+    for _ in &blocks {
         let tried = usize::from(TRIED.fetch_add(1, Ordering::Relaxed));
-        assert!(tried < 10 * blocks.len(), "no free block of ports");
         let base = blocks[(first + tried) % blocks.len()] + 1;
-        let wanted = (0..3).flat_map(|region| (0..42).map(move |port| base + region * 100 + port));
-        let held = wanted.chain([base - 1]).map(|port| TcpListener::bind(("127.0.0.1", port)));
-        if let Ok(held) = held.collect::<Result<Vec<_>, _>>() {
-            return (base, held);
+        if taken.range(base - 1..=base + 241).next().is_none() {
+            return base;
         }
     }
+    panic!("no free block of ports");
 }
 
 /// Whether a process of this number still does anything (a zombie does not).
@@ -202,7 +194,7 @@ fn a_killed_region_comes_back_with_new_processes() {
     assert_eq!(state["regions"][0]["processes"][0]["state"], "dead");
     assert_eq!(state["faults"][0]["target"], "region eu");
     demo.ask("POST", "/regions/eu/start").unwrap();
-    demo.until_nine_sleep();
+    until("nine servers sleep again", || demo.sleeping().len() == 9);
     let after = demo.sleeping();
     assert_eq!(after.iter().filter(|pid| before.contains(pid)).count(), 6);
     demo.ends_clean("-INT", &after);
@@ -248,7 +240,8 @@ fn a_missing_page_and_a_taken_port_are_told_with_a_remedy() {
     let told = demo(&[], dir.path());
     assert!(told.contains("npm ci && npm run build"), "{told}");
     fs::write(dir.path().join("index.html"), "").unwrap();
-    let (base, _held) = free_base_port();
+    let base = free_base_port();
+    let _held = TcpListener::bind(("127.0.0.1", base)).unwrap();
     let told = demo(&["--base-port", &base.to_string()], dir.path());
     assert!(told.contains(&format!("{base}/tcp (for eu-gateway)")), "{told}");
     assert!(told.contains("--base-port"), "{told}");

@@ -11,7 +11,7 @@ use outlast_model::{Generation, Time};
 use tokio::time::sleep;
 
 use crate::{
-    desk::{ask, end, insist, instance, place, record, replace, summary, until},
+    desk::{ask, end, insist, instance, nobody_answers, place, record, replace, summary, until},
     server::Cluster,
 };
 
@@ -84,22 +84,7 @@ async fn what_is_malformed_is_refused_and_nobody_waits_without_a_server() {
         let reply = ask(&engine, wrong.clone()).await;
         assert!(matches!(reply, Reply::Failed(Failure::Bad(_))), "{wrong:?}: {reply:?}");
     }
-    for request in [
-        place(1, &record("a", 1, 1)),
-        end(1, 1),
-        Request::Instance,
-        Request::Summaries,
-        Request::Lookup { room: RoomKey(1) },
-        Request::Watch { after: outlast_directory::Revision::START },
-        Request::Heartbeat { summary: summary("eu", 1), ttl: Duration::from_secs(1) },
-    ] {
-        let mut answer = engine.ask(Partition(0), request.clone());
-        // Long before the first connection could have failed by time.
-        let reply = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
-        assert_eq!(reply, Ok(Reply::Failed(Failure::Unavailable)), "{request:?}");
-    }
-    until("the trouble is told", async || engine.state(Partition(0)).trouble.is_some()).await;
-    assert_eq!(engine.state(Partition(0)).decides, None);
+    nobody_answers(&engine).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

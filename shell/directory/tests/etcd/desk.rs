@@ -130,3 +130,23 @@ impl Watcher {
         while self.ask(engine).await {}
     }
 }
+
+/// Whatever is asked of servers that are not there is answered at once, and the trouble is told.
+pub(crate) async fn nobody_answers(engine: &impl Engine) {
+    for request in [
+        place(1, &record("a", 1, 1)),
+        end(1, 1),
+        Request::Instance,
+        Request::Summaries,
+        Request::Lookup { room: RoomKey(1) },
+        Request::Watch { after: Revision::START },
+        Request::Heartbeat { summary: summary("eu", 1), ttl: Duration::from_secs(1) },
+    ] {
+        let mut answer = engine.ask(Partition(0), request.clone());
+        // Long before the first connection could have failed by time.
+        let reply = timeout(Duration::from_millis(300), &mut answer).await;
+        assert_eq!(reply, Ok(Reply::Failed(Failure::Unavailable)), "{request:?}");
+    }
+    until("the trouble is told", async || engine.state(Partition(0)).trouble.is_some()).await;
+    assert_eq!(engine.state(Partition(0)).decides, None);
+}

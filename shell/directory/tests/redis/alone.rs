@@ -11,7 +11,9 @@ use outlast_model::{Generation, Time};
 use tokio::time::Instant;
 
 use crate::{
-    desk::{Watcher, ask, end, insist, instance, place, record, replace, summary, until},
+    desk::{
+        Watcher, ask, end, insist, instance, nobody_answers, place, record, replace, summary, until,
+    },
     server::{Server, connect},
 };
 
@@ -88,22 +90,7 @@ async fn what_is_malformed_is_refused_and_nobody_waits_without_a_server() {
             let reply = ask(&engine, wrong.clone()).await;
             assert!(matches!(reply, Reply::Failed(Failure::Bad(_))), "{wrong:?}: {reply:?}");
         }
-        for request in [
-            place(1, &record("a", 1, 1)),
-            end(1, 1),
-            Request::Instance,
-            Request::Summaries,
-            Request::Lookup { room: RoomKey(1) },
-            Request::Watch { after: outlast_directory::Revision::START },
-            Request::Heartbeat { summary: summary("eu", 1), ttl: Duration::from_secs(1) },
-        ] {
-            let mut answer = engine.ask(Partition(0), request.clone());
-            // Long before the first connection could have failed by time.
-            let reply = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
-            assert_eq!(reply, Ok(Reply::Failed(Failure::Unavailable)), "{request:?}");
-        }
-        until("the trouble is told", async || engine.state(Partition(0)).trouble.is_some()).await;
-        assert_eq!(engine.state(Partition(0)).decides, None);
+        nobody_answers(&engine).await;
     }
 }
 
@@ -138,9 +125,9 @@ async fn what_was_wiped_or_started_again_is_another_content() {
     assert_ne!(second, first);
     let lookup = Request::Lookup { room: RoomKey(1) };
     assert_eq!(insist(&engine, lookup.clone()).await, Reply::Found(None));
+    // Else it is written each second, and the last one may be lost.
+    server.ask("CONFIG SET appendfsync always");
     assert_eq!(insist(&engine, place(1, &kept)).await, won(&kept));
-    // Written each second: the last one may be lost when the machine is.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
     server.kill();
     until("it is missed", async || engine.state(Partition(0)).decides.is_none()).await;
     server.restart();

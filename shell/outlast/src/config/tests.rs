@@ -487,6 +487,8 @@ fn every_file_for_three_regions_is_without_mistakes() {
         let settings = folder.read(&text(&format!("outlast/{name}.toml")), &[]).expect(&name);
         assert_eq!((settings.region.as_str(), settings.peers.len()), (*process.1, 5), "{name}");
     }
+    let unit = text("outlast/outlast@.service");
+    assert!(unit.contains("\nStateDirectory=outlast\n"), "gateways keep no snapshot: {unit}");
     for engine in ENGINES {
         let mut addresses = Vec::new();
         for region in regions {

@@ -169,7 +169,8 @@ fn down_after(watchers: &[Inspection]) -> Option<Finding> {
     values.sort_unstable();
     let longest = Duration::from_millis(*values.last()?);
     let told = format!("the primary is missed after {values:?} ms");
-    let remedy = "Set down-after-milliseconds to 1000 in one region, 1500 and 2000 in the others";
+    let remedy =
+        "Set down-after-milliseconds to 2000 where the primary usually is, 1000 and 1500 elsewhere";
     let all = values.len();
     values.dedup();
     Some(if values.len() < all {
