@@ -20,7 +20,7 @@ test: ## build everything, run all tests, simulated failures and the end-to-end 
 	scripts/need-python
 	cd web && npm run --silent build && npm test --silent
 	cargo test --locked --workspace
-	$(MAKE) --no-print-directory sim
+	$(MAKE) --no-print-directory sim TWICE=1
 	proof/e2e/run
 
 lint: ## formatting, clippy, dependencies, house rules, types of the page
@@ -33,10 +33,10 @@ lint: ## formatting, clippy, dependencies, house rules, types of the page
 	scripts/deny
 	cd web && npx --no-install tsc --noEmit
 
-sim: ## schedules of failures against the real gateways and nodes, each run twice; SEEDS=0..20000
+sim: ## schedules of failures against the real gateways and nodes; SEEDS=0..20000, TWICE=1 to compare two runs of each
 	scripts/need-debian build
 	cargo build --locked --profile sim -p outlast-sim
-	target/sim/outlast-sim sweep --twice --seeds $(or $(SEEDS),0..20000)
+	target/sim/outlast-sim sweep $(if $(TWICE),--twice) --seeds $(or $(SEEDS),0..20000)
 
 bench: ## packets, joins and memory a subscriber, beside the machine's floor
 	scripts/need-debian build
