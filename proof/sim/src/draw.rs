@@ -17,11 +17,13 @@ const HEALED_BY: f64 = 240.0;
 /// The schedule of `seed`.
 pub(crate) fn schedule(seed: u64) -> Schedule {
     let mut chance = Stream::named(seed, "faults");
-    let world = shape(&mut Stream::named(seed, "shape"));
+    let mut world = shape(&mut Stream::named(seed, "shape"));
+    world.embedded = !world.directory && Stream::named(seed, "embedded").hits(500);
     let names = Names::of(&world);
     let count = FAULTS_MIN + chance.below(FAULTS_MORE);
     let mut faults: Vec<Fault> = Vec::new();
-    while (faults.len() as u64) < count {
+    let mut bite = 0;
+    while bite < count {
         let at = match faults.last() {
             // Troubles come in company.
             Some(before) if chance.hits(300) => before.at + seconds(&mut chance, 0, 3_000),
@@ -29,6 +31,8 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
         };
         let (lasts, what) = fault(&mut chance, &names);
         let lasts = round(lasts.min(HEALED_BY - at));
+        // What befalls a directory that is not there is none.
+        bite += u64::from(world.directory || !what.is_of_the_directory());
         faults.push(Fault { at: round(at), lasts, what });
     }
     faults.sort_by(|a, b| a.at.total_cmp(&b.at));
@@ -63,6 +67,7 @@ fn shape(chance: &mut Stream) -> Shape {
         clients: chance.between(9, 13) as usize,
         rooms: chance.between(3, 5) as usize,
         directory: chance.hits(800),
+        embedded: false,
         loss_permille: chance.weighted(&[(5, 0), (3, 2), (2, 10)]),
         clock_ppm: chance.weighted(&[(5, 50), (3, 500), (2, 10_000)]),
         mixed_versions: chance.hits(300),
@@ -192,16 +197,20 @@ mod tests {
 
     #[test]
     fn every_seed_has_its_faults_and_a_calm_end_and_all_kinds_come_up() {
-        let mut seen = [0; What::KINDS.len()];
+        let (mut seen, mut embedded) = ([0; What::KINDS.len()], 0);
         for seed in 0..500 {
             let drawn = schedule(seed);
-            assert!(drawn.faults.len() >= 20);
+            let without = |fault: &&Fault| !fault.what.is_of_the_directory();
+            let bite = drawn.faults.iter().filter(|it| drawn.world.directory || without(it));
+            assert!(bite.count() >= 20);
+            embedded += u32::from(drawn.world.embedded);
             for fault in &drawn.faults {
                 assert!(fault.at >= 12.0 && fault.at + fault.lasts <= HEALED_BY + 0.01);
                 seen[fault.what.kind()] += 1;
             }
         }
         assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
+        assert!((30..70).contains(&embedded), "{embedded}");
     }
 
     #[test]

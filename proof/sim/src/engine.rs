@@ -63,9 +63,15 @@ impl Engine {
 }
 
 impl World {
-    /// A gateway asks the engine.
+    /// A gateway asks the engine, or its own table.
     pub(crate) fn ask_engine(&mut self, gateway: usize, call: CallId, request: Request) {
         let (host, life) = (self.processes[gateway].host, self.processes[gateway].life);
+        let local = self.processes[gateway].clock.local(self.now);
+        if let Some(table) = &mut self.gateways[gateway].table {
+            let reply = table.apply(local, &request);
+            let slot = self.answers.put(EngineAnswer { gateway, life, call, reply });
+            return self.queue.at(self.now, Event::EngineReply { slot });
+        }
         // A cut path is silence: the gateway's deadline decides.
         if !self.net.connects(host, self.engine.host) {
             return;

@@ -71,7 +71,9 @@ impl World {
     /// The fault begins.
     pub(crate) fn begin(&mut self, fault: usize) {
         let what = self.what(fault);
-        self.observer.fired[what.kind()] += 1;
+        if self.schedule.world.directory || !what.is_of_the_directory() {
+            self.observer.fired[what.kind()] += 1;
+        }
         self.note(|_| format!("FAULT {}", say(&what)));
         match &what {
             What::Dies { who } | What::PowerLoss { who } | What::Upgrade { who } => {
@@ -160,7 +162,6 @@ impl World {
     pub(crate) fn heal(&mut self, fault: usize) {
         let what = self.what(fault);
         self.note(|_| format!("healed {}", say(&what)));
-        self.observer.healed_at = self.now;
         self.look_at_cut(fault, &what);
         match &what {
             What::Dies { who } | What::PowerLoss { who } => {

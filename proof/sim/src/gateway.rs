@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use outlast_directory::{CallId, Layout, PlacementId, Reply};
+use outlast_directory::{CallId, InstanceId, Layout, PlacementId, Reply, Table};
 use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Health, Input, NodeFacts, Output, Role, RoleConfig, Spread,
 };
@@ -55,6 +55,8 @@ pub(crate) struct Gateway {
     pub(crate) claimed: BTreeSet<PlacementId>,
     /// When it turned the last ones away that got the same time to come back, which is this.
     pub(crate) turned_away: Vec<(Time, Duration)>,
+    /// Its own directory, in worlds where each has one.
+    pub(crate) table: Option<Table>,
     out: Vec<Output>,
 }
 
@@ -95,6 +97,8 @@ impl World {
             directory: self.directory_use(),
             seed: self.phases.next(),
         };
+        let instance = (u128::from(self.schedule.seed) << 8 | gateway as u128) << 16;
+        let instance = InstanceId(instance | u128::from(process.life));
         let streams = vec![Stream::default(); self.nodes.len()];
         let told_settings = vec![false; self.room_names.len()];
         self.gateways[gateway] = Gateway {
@@ -112,6 +116,7 @@ impl World {
             falls: vec![[None; 2]; self.nodes.len()],
             ended: vec![Generation::default(); self.room_names.len()],
             first_homes: vec![None; self.room_names.len()],
+            table: self.schedule.world.embedded.then(|| Table::new(instance)),
             ..Gateway::default()
         };
         self.read_disk(gateway, local);
@@ -124,11 +129,11 @@ impl World {
     }
 
     fn directory_use(&self) -> Option<DirectoryUse> {
-        let keyer = self.keyer;
-        self.schedule.world.directory.then_some(DirectoryUse {
+        let (keyer, shape) = (self.keyer, &self.schedule.world);
+        (shape.directory || shape.embedded).then_some(DirectoryUse {
             keyer,
             layout: Layout::Fixed(1),
-            arbitrates: true,
+            arbitrates: shape.directory,
         })
     }
 

@@ -22,9 +22,11 @@ pub(crate) const STOCK_INTERVAL: Duration = Duration::from_millis(500);
 /// Two homes of a room that somebody can talk to are one after so long: 5 s, and as long as it takes to notice that one can
 /// talk (a stream's redial, one beat).
 const CONVERGE_MAX: Duration = Duration::from_millis(5_000);
-/// Nobody who could be served is out of the call for longer. Asked for are 30 s after the last fault has healed; SDKs pause
-/// for 8 s between two tries at most, a try that hangs takes 8 s more, and who has it at a node that freezes then has it again.
+/// Nobody who could be served is out of the call for longer: SDKs pause for 8 s between two tries at most, a try that hangs
+/// takes 8 s more, and who has it at a node that freezes then has it again.
 const OUT_MAX: Duration = Duration::from_secs(24);
+/// After the last fault has healed nobody is out of the call for longer, whatever it was.
+const STUCK_MAX: Duration = Duration::from_secs(30);
 /// A client that could be served for so long while it tried was not to be lost.
 const TRY_MAX: Duration = Duration::from_secs(15);
 /// Nobody is moved twice in this span, unless the new home died.
@@ -75,11 +77,14 @@ pub(crate) struct Observer {
     pub(crate) rooms: Vec<RoomTruth>,
     /// When each client could be served without a break since.
     served_since: Vec<Option<Time>>,
+    /// When each client was found out of its call first, if it was at every look since.
+    found_out: Vec<Option<Time>>,
     people_disturbed: Vec<Time>,
     regions: usize,
     pub(crate) lasting: Vec<Lasting>,
     pub(crate) fired: [u32; What::KINDS.len()],
-    pub(crate) healed_at: Time,
+    /// When the last of all faults has healed.
+    healed_at: Time,
     pub(crate) events: u64,
     pub(crate) asks: u64,
     pub(crate) told: u64,
@@ -98,15 +103,17 @@ impl Observer {
     pub(crate) fn new(schedule: &Schedule) -> Observer {
         let shape = &schedule.world;
         let regions = shape.regions.len();
+        let ends = schedule.faults.iter().map(|fault| fault.span().1);
         Observer {
             violation: None,
             rooms: vec![RoomTruth::default(); shape.rooms],
             served_since: vec![None; shape.clients],
+            found_out: vec![None; shape.clients],
             people_disturbed: vec![Time::ZERO; regions],
             regions,
             lasting: vec![Lasting::default(); schedule.faults.len()],
             fired: [0; What::KINDS.len()],
-            healed_at: Time::ZERO,
+            healed_at: ends.max().unwrap_or(Time::ZERO),
             events: 0,
             asks: 0,
             told: 0,
@@ -468,7 +475,18 @@ impl World {
         let it = &self.clients[client];
         if !it.is_present() || it.stage == Stage::In && self.media_flows(client) {
             self.observer.served_since[client] = None;
+            self.observer.found_out[client] = None;
             return;
+        }
+        let out = *self.observer.found_out[client].get_or_insert(now);
+        if now.since(out.max(self.observer.healed_at)) > STUCK_MAX {
+            self.violated("stuck", |world| {
+                let it = &world.clients[client];
+                format!(
+                    "{} is out {STUCK_MAX:?} after the last fault ({:?})",
+                    it.identity, it.stage
+                )
+            });
         }
         if !self.could_be_served(client) {
             self.observer.served_since[client] = None;

@@ -38,6 +38,9 @@ pub(crate) struct Shape {
     /// Whether there is a directory that arbitrates.
     #[serde(default = "yes")]
     pub(crate) directory: bool,
+    /// Whether each gateway has a table of its own instead, which arbitrates nothing: the directory called `embedded`.
+    #[serde(default)]
+    pub(crate) embedded: bool,
     /// Datagrams lost on every path, of a thousand.
     #[serde(default)]
     pub(crate) loss_permille: u16,
@@ -180,6 +183,12 @@ impl What {
         "upgrade",
         "gray",
     ];
+
+    /// Whether it befalls the directory that all gateways share.
+    pub(crate) fn is_of_the_directory(&self) -> bool {
+        use What::{DirectoryDown, DirectoryFailover, DirectorySlow, DirectoryWiped};
+        matches!(self, DirectoryFailover | DirectoryDown | DirectorySlow { .. } | DirectoryWiped)
+    }
 
     /// Its place in [`What::KINDS`].
     pub(crate) fn kind(&self) -> usize {
