@@ -138,6 +138,7 @@ class Fleet:
         self._http: aiohttp.ClientSession
         self.processes: dict[str, Process] = {}
         self.hosts = hosts_file(folder)
+        self._drained: set[str] = set()
 
     async def start(self) -> None:
         """Starts everything and waits until every process is ready."""
@@ -214,6 +215,10 @@ class Fleet:
         )
         said, _ = await process.communicate()
         assert process.returncode is not None
+        if "--undo" in options:
+            self._drained.discard(target)
+        elif target in self.processes:
+            self._drained.add(target)
         return process.returncode, said.decode(errors="replace")
 
     async def heal(self) -> None:
@@ -222,6 +227,8 @@ class Fleet:
         for process in broken:
             process.stop()
             process.start()
+        for target in sorted(self._drained):
+            await self.drain(target, "--undo")
         await self._all_ready()
         if broken:
             await asyncio.sleep(SETTLE_SECONDS)
