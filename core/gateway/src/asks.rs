@@ -15,6 +15,8 @@ use crate::{AskId, Goal, NodeRefusal, Output, Role, Unplaced, claims::Claimed};
 pub const REACH_MAX: Duration = Duration::from_millis(3_500);
 /// Most clients that wait for a place at a time. More: a herd holds memory; fewer: clients of a large region are turned away.
 pub const ASKS_MAX: usize = 4_096;
+/// Of them those who join: the rest is for those who resume, whose media is up still.
+pub const JOINS_MAX: usize = 3_072;
 /// Between two looks at the view, or two tries of the same node.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause after the refusal of a room's home: it will have said why in its next beat.
@@ -128,7 +130,8 @@ impl Role {
         goal: Goal,
         out: &mut Vec<Output>,
     ) {
-        if self.draining || self.asks.len() >= ASKS_MAX {
+        let most = if goal == Goal::Resume { ASKS_MAX } else { JOINS_MAX };
+        if self.draining || self.asks.len() >= most {
             self.say_unplaced(id, Unplaced::Shed, out);
             return;
         }

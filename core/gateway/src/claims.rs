@@ -3,6 +3,7 @@
 
 mod announce;
 mod part;
+mod probe;
 mod watch;
 
 use std::{
@@ -17,6 +18,7 @@ use outlast_directory::{
 };
 use outlast_model::{Generation, Jitter, NodeId, RoomName, Time};
 use part::{Part, Stray};
+use probe::{PROBE_MAX, Probes};
 
 use crate::{AskId, DirectoryUse, Output, Role};
 
@@ -38,9 +40,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) enum Claimed {
     /// The room is planned there; nobody is asked.
     Here,
-    /// The directory has been asked.
+    /// The directory has been asked, or the nodes have.
     Asked,
-    /// It had been asked already.
+    /// They had been asked already.
     Waits,
 }
 
@@ -51,6 +53,8 @@ struct Claim {
     since: Time,
     tries: u32,
     asks: Vec<AskId>,
+    /// When the nodes are asked, if the directory has not answered by then.
+    probe_at: Option<Time>,
 }
 
 /// What a call is for.
@@ -94,6 +98,7 @@ pub(crate) struct Claims {
     heartbeat_at: Time,
     /// Rooms to be looked at again, and when.
     recheck: BTreeSet<(Time, RoomName)>,
+    pub(crate) probes: Probes,
     pub(crate) provisional: u64,
 }
 
@@ -119,6 +124,7 @@ impl Claims {
             sweep_at: now + SWEEP_INTERVAL,
             heartbeat_at: now + HEARTBEAT_INTERVAL,
             recheck: BTreeSet::new(),
+            probes: Probes::default(),
             provisional: 0,
         }
     }
@@ -148,7 +154,7 @@ impl Claims {
         let own = self.sweep_at.min(self.heartbeat_at);
         let recheck = self.recheck.first().map(|(at, _)| *at);
         let parts = self.parts.iter().filter_map(|part| part.wake_at(self.announce_at)).min();
-        Time::first([parts, recheck, Some(own)])
+        Time::first([parts, recheck, self.probes.wake_at(), Some(own)])
     }
 
     /// Whether nothing is to be done before [`Claims::wake_at`].
@@ -186,7 +192,24 @@ impl Claims {
 
     /// Whether `room` is being claimed.
     pub(crate) fn is_pending(&self, room: &RoomName) -> bool {
-        self.pending.contains_key(room)
+        self.pending.contains_key(room) || self.probes.decides(room)
+    }
+
+    /// The directory has been asked for `room`.
+    fn waits_for(&mut self, room: &RoomName, claim: Claim) {
+        if let Some(at) = claim.probe_at {
+            self.probes.plan(at, room);
+        }
+        self.pending.insert(room.clone(), claim);
+    }
+
+    /// It has answered, or will not.
+    fn answer_of(&mut self, room: &RoomName) -> Option<Claim> {
+        let claim = self.pending.remove(room)?;
+        if let Some(at) = claim.probe_at {
+            self.probes.unplan(at, room);
+        }
+        Some(claim)
     }
 
     /// Whether one more room may be claimed now that nobody waits for.
@@ -284,11 +307,20 @@ impl Role {
             claim.asks.extend(ask);
             return Claimed::Waits;
         }
+        if self.claims.probes.join(room, ask) {
+            return Claimed::Waits;
+        }
         let want = Home { node: node.clone(), generation };
         let asks = ask.into_iter().collect();
-        let claim = Claim { want: want.clone(), since: now, tries: 0, asks };
+        // Their answers are there when the directory's time is over.
+        let probe_at = now + self.claims.deadline(room).saturating_sub(PROBE_MAX);
+        let probe_at = (self.policy.arbitrated && ask.is_some()).then_some(probe_at);
+        let claim = Claim { want: want.clone(), since: now, tries: 0, asks, probe_at };
         if self.claims.keyer.is_some() && self.send_claim(now, room, &want) {
-            self.claims.pending.insert(room.clone(), claim);
+            self.claims.waits_for(room, claim);
+            return Claimed::Asked;
+        }
+        if self.claim_by_probe(now, room, &claim) {
             return Claimed::Asked;
         }
         self.claims.provisional += u64::from(self.claims.keyer.is_some());
@@ -356,6 +388,7 @@ impl Role {
                 }
             }
         }
+        self.claims.probes.take_said(out);
     }
 
     fn answered_by(&mut self, now: Time, call: CallId, reply: Reply, out: &mut Vec<Output>) {
@@ -418,10 +451,11 @@ impl Role {
         reply: Reply,
         out: &mut Vec<Output>,
     ) {
-        let Some(claim) = self.claims.pending.remove(room) else { return };
+        let Some(claim) = self.claims.answer_of(room) else { return };
         self.claims.learn(at, room, &reply);
         if self.has_home(room) {
             // The room's own node was faster than the directory.
+            self.claims.probes.end(room);
             self.claims.note(room);
             return self.look_again(now, claim.asks, out);
         }
@@ -451,7 +485,7 @@ impl Role {
     }
 
     /// Whether `room` lives at a node that keeps it.
-    fn has_home(&self, room: &RoomName) -> bool {
+    pub(crate) fn has_home(&self, room: &RoomName) -> bool {
         let node = self.view.home(room).and_then(|home| self.view.node(&home.node));
         node.is_some_and(|node| node.keeps(room))
     }
@@ -465,6 +499,7 @@ impl Role {
         asks: Vec<AskId>,
         out: &mut Vec<Output>,
     ) {
+        self.claims.probes.end(room);
         if self.claims.keyer.is_some() {
             self.claims.recheck.insert((now + RECHECK_AFTER, room.clone()));
         }
@@ -483,8 +518,8 @@ impl Role {
         }
     }
 
-    /// The directory does not say, or not in time.
-    fn claim_without(&mut self, now: Time, room: &RoomName, claim: Claim, out: &mut Vec<Output>) {
+    /// Neither the directory nor a node says where the room is.
+    fn place_without(&mut self, now: Time, room: &RoomName, claim: Claim, out: &mut Vec<Output>) {
         self.claims.provisional += 1;
         let generation = self.view.next_generation(room).max(claim.want.generation);
         // Nobody arbitrates: where every gateway looks first, so that two of them agree without talking.
@@ -501,8 +536,7 @@ impl Role {
         let in_time = now.since(claim.since) < self.claims.deadline(room);
         let again = in_time && claim.tries <= CLAIM_TRIES_MAX;
         if again && self.send_claim(now, room, &claim.want.clone()) {
-            self.claims.pending.insert(room.clone(), claim);
-            return;
+            return self.claims.waits_for(room, claim);
         }
         self.claim_without(now, room, claim, out);
     }
@@ -511,6 +545,7 @@ impl Role {
         if self.claims.keyer.is_none() {
             return;
         }
+        self.wake_probes(now, out);
         for part in 0..self.claims.layout.partitions() {
             self.look_at_return(now, Partition(part));
         }

@@ -8,7 +8,7 @@ use outlast_model::{
     Epoch, GatewayId, Generation, Identity, NodeId, RegionName, RoomName, RoomSettings, Ruling,
     SessionId,
 };
-use outlast_wire::{Beat, Echo, Outlook, RoomFrame, Steer};
+use outlast_wire::{Beat, Echo, Outlook, Probe, Probed, RoomFrame, Steer};
 
 use crate::Why;
 
@@ -201,6 +201,13 @@ pub enum Input {
         /// What it says.
         reply: Reply,
     },
+    /// An authentic, new answer to [`Output::Probe`].
+    Probed {
+        /// Whose.
+        node: NodeId,
+        /// What it says.
+        probed: Probed,
+    },
     /// Somebody has deleted the room: its next life starts without its settings and rulings.
     Deleted {
         /// Which room.
@@ -283,6 +290,13 @@ pub enum Output {
         /// What.
         request: Request,
     },
+    /// Seal and send this to the node: the directory does not say where the room is.
+    Probe {
+        /// To whom.
+        node: NodeId,
+        /// What.
+        probe: Probe,
+    },
     /// A change of mind about a node, for the log.
     Verdict {
         /// About whom.
@@ -346,6 +360,8 @@ pub struct Facts {
     pub flaws: u64,
     /// Claims that were made without the directory, so far.
     pub provisional: u64,
+    /// Rooms that the directory did not tell of, and a node did.
+    pub probes_found: u64,
     /// Partitions of the directory that count as away.
     pub directory_away: usize,
     /// How long a join waits for the directory at most now: the longest of all partitions.

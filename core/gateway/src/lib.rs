@@ -14,7 +14,7 @@ mod sessions;
 mod split;
 mod tell;
 
-pub use asks::{ASKS_MAX, REACH_MAX};
+pub use asks::{ASKS_MAX, JOINS_MAX, REACH_MAX};
 pub use door::{
     AskId, DirectoryUse, Facts, Goal, Input, Located, NodeRefusal, Output, RoleConfig, Session,
     StreamEvent, Unplaced,

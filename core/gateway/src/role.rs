@@ -199,6 +199,7 @@ impl Role {
             Input::Closed { session } => self.closed(session),
             Input::ConnectionRefused { node } => self.connection_refused(now, &node, out),
             Input::Directory { call, reply } => self.directory(now, call, reply, out),
+            Input::Probed { node, probed } => self.probed(now, &node, probed, out),
             Input::Deleted { room } => self.view.forget_kept(&room),
             Input::Wake => {}
             Input::Drain => {
@@ -337,6 +338,7 @@ impl Role {
             moves: self.moves,
             flaws: self.flaws,
             provisional: self.claims.provisional,
+            probes_found: self.claims.probes.found,
             directory_away: self.claims.away(),
             directory_deadline: self.claims.longest(),
         }

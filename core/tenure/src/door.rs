@@ -5,7 +5,7 @@ use std::time::Duration;
 use outlast_model::{
     Epoch, GatewayId, Generation, Identity, NodeId, RoomName, RoomSettings, Ruling, Time,
 };
-use outlast_wire::{Beat, Echo, RoomFrame, Steer};
+use outlast_wire::{Beat, Echo, Probe, Probed, RoomFrame, Steer};
 
 use crate::{
     CPU_JOINS_PERMILLE, CPU_NEW_ROOMS_PERMILLE, JOINS_BURST, JOINS_PER_SECOND, LEASE,
@@ -94,6 +94,13 @@ pub enum Input {
         /// What it says.
         echo: Echo,
     },
+    /// An authentic, new probe; answered at once by an [`Output::Probed`], unless there were too many of them.
+    Probe {
+        /// Whose.
+        gateway: GatewayId,
+        /// What it asks.
+        probe: Probe,
+    },
     /// Somebody wants in; answered at once by exactly one [`Output::Answer`].
     Ask {
         /// The caller's number for it.
@@ -170,10 +177,21 @@ pub enum Output {
         gateway: GatewayId,
         /// The node's start that beats now.
         epoch: Epoch,
-        /// Rises with every beat, over all gateways and epochs; the first is above 0.
+        /// Rises with every beat and every answer, over all gateways and epochs; the first is above 0.
         sequence: u64,
         /// What.
         beat: Beat,
+    },
+    /// Seal and send this, under exactly this sequence number, before the next beat.
+    Probed {
+        /// To whom.
+        gateway: GatewayId,
+        /// The node's start that beats now.
+        epoch: Epoch,
+        /// As of a beat.
+        sequence: u64,
+        /// What.
+        probed: Probed,
     },
     /// The one answer to [`Input::Ask`].
     Answer {

@@ -104,6 +104,11 @@ impl Rooms {
         matches!(room.life, Life::Open { .. }).then_some(room.generation)
     }
 
+    /// The generation of a room that is open, or about to be.
+    pub(crate) fn generation_or_promised(&self, name: &RoomName) -> Option<Generation> {
+        self.rooms.get(name).map(|room| room.generation)
+    }
+
     /// Every open room as a frame, by name, and behind it its rulings.
     pub(crate) fn frames(&self) -> impl Iterator<Item = RoomFrame> {
         self.rooms

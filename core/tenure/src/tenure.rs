@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use outlast_model::{
     Epoch, GatewayId, Generation, NodeId, RoomName, RoomSettings, SHARD_PAUSE_MAX, Time,
 };
-use outlast_wire::{Beat, Echo, RoomFrame, Steer};
+use outlast_wire::{Beat, Echo, Probe, Probed, RoomFrame, Steer};
 
 use crate::{
     Admission, Goal, Input, Output, Refusal, TenureConfig, Why,
@@ -85,6 +85,7 @@ impl Tenure {
                 self.beat(now, beat, out);
             }
             Input::Echo { gateway, epoch, echo } => self.echo(now, &gateway, epoch, &echo, out),
+            Input::Probe { gateway, probe } => self.probe(gateway, &probe, out),
             Input::Ask { ask, room, generation, goal } => {
                 let answer = match self.ask(now, room, generation, goal, out) {
                     Ok(()) => Admission::Admit { generation },
@@ -205,6 +206,13 @@ impl Tenure {
         if let Some(until) = round.and_then(|round| self.lease.echoed(now, round)) {
             out.push(Output::Lease { until });
         }
+    }
+
+    fn probe(&mut self, gateway: GatewayId, probe: &Probe, out: &mut Vec<Output>) {
+        let Some(sequence) = self.gateways.answer() else { return };
+        let generation = self.rooms.generation_or_promised(&probe.room);
+        let probed = Probed { number: probe.number, generation };
+        out.push(Output::Probed { gateway, epoch: self.epoch, sequence, probed });
     }
 
     fn ask(

@@ -8,7 +8,7 @@ use outlast_tenure::{
     DRAIN_STEP, Goal, Input, LEASE, Output, PROMISE_KEPT, RETRY_SPREAD, Refusal, TOMBSTONE_KEPT,
     Why,
 };
-use outlast_wire::{Echo, RoomFrame};
+use outlast_wire::{Echo, Probe, Probed, RoomFrame};
 
 use crate::world::{World, ended, fence, hosted, lost, started};
 
@@ -43,6 +43,32 @@ fn a_young_node_is_not_fenced_for_silence_before_it_serves() {
     let synced = Output::Frame { follower: 1, frame: RoomFrame::Synced };
     assert_eq!(world.said(), [fenced, lost(1, "a", 1), started(1, 6), synced]);
     assert_eq!((world.held("a"), world.tenure.epoch()), (None, Epoch(6)));
+}
+
+#[test]
+fn a_probe_hears_of_what_is_open_and_of_what_is_about_to_be() {
+    let mut world = World::new(&["gw"]);
+    world.run(1_000);
+    world.host("open", 3);
+    world.ask("promised", 4, Goal::Join).unwrap();
+    world.done();
+    let mut last = 0;
+    for (room, there) in [("open", Some(3)), ("promised", Some(4)), ("strange", None)] {
+        let probe = Probe { number: 9, room: room.into() };
+        let mut out = Vec::new();
+        let gateway = "gw".into();
+        world.tenure.handle(world.now, Input::Probe { gateway, probe }, &mut out);
+        let [Output::Probed { sequence, probed, .. }] = out[..] else { panic!("{out:?}") };
+        assert_eq!(probed, Probed { number: 9, generation: there.map(Generation) });
+        assert!(sequence > last);
+        last = sequence;
+    }
+    // What was given up is not here.
+    world.deafen();
+    world.run(10_000);
+    let (probe, mut out) = (Probe { number: 1, room: "open".into() }, Vec::new());
+    world.tenure.handle(world.now, Input::Probe { gateway: "gw".into(), probe }, &mut out);
+    assert!(matches!(out[..], [Output::Probed { probed: Probed { generation: None, .. }, .. }]));
 }
 
 #[test]

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use outlast_model::Epoch;
 
-use crate::bytes::{DecodeError, Reader};
+use crate::{
+    Probe, Probed,
+    bytes::{DecodeError, Reader},
+};
 
 /// One datagram's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// From a node to a gateway.
     Beat(Beat),
@@ -16,6 +19,10 @@ pub enum Message {
     Echo(Echo),
     /// From a gateway to another.
     Outlook(Outlook),
+    /// From a gateway to a node.
+    Probe(Probe),
+    /// From a node to the gateway that has asked.
+    Probed(Probed),
 }
 
 /// A node's sign of life, sent to every gateway each `BEAT_INTERVAL`.
@@ -91,6 +98,8 @@ pub struct Outlook {
 const KIND_BEAT: u8 = 1;
 const KIND_ECHO: u8 = 2;
 const KIND_OUTLOOK: u8 = 3;
+const KIND_PROBE: u8 = 4;
+const KIND_PROBED: u8 = 5;
 
 impl Message {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -103,6 +112,14 @@ impl Message {
                 out.extend_from_slice(&echo.stamp.to_be_bytes());
             }
             Message::Outlook(outlook) => outlook.encode(out),
+            Message::Probe(probe) => {
+                out.push(KIND_PROBE);
+                probe.encode(out);
+            }
+            Message::Probed(probed) => {
+                out.push(KIND_PROBED);
+                probed.encode(out);
+            }
         }
     }
 
@@ -116,6 +133,8 @@ impl Message {
                 stamp: reader.u64()?,
             }),
             KIND_OUTLOOK => Message::Outlook(Outlook::decode(&mut reader)?),
+            KIND_PROBE => Message::Probe(Probe::decode(&mut reader)?),
+            KIND_PROBED => Message::Probed(Probed::decode(&mut reader)?),
             kind => return Err(DecodeError::Kind(kind)),
         })
     }
@@ -203,6 +222,7 @@ fn take_echoed(reader: &mut Reader<'_>) -> Result<Option<Echoed>, DecodeError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use outlast_model::Generation;
     use proptest::prelude::*;
 
     use super::*;
@@ -243,7 +263,13 @@ pub(crate) mod tests {
                 Outlook { regions_digest, hears, alive, known, shrunk, stamp, echoed, flapping };
             Message::Outlook(outlook)
         });
-        prop_oneof![beat, echo, outlook]
+        let probe = (any::<u64>(), "[a-z]{1,128}").prop_map(|(number, room)| {
+            Message::Probe(Probe { number, room: room.as_str().into() })
+        });
+        let probed = any::<(u64, Option<u64>)>().prop_map(|(number, generation)| {
+            Message::Probed(Probed { number, generation: generation.map(Generation) })
+        });
+        prop_oneof![beat, echo, outlook, probe, probed]
     }
 
     fn encoded(message: &Message) -> Vec<u8> {
@@ -311,15 +337,18 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn what_garbage_decodes_to_is_a_message(bytes in prop::collection::vec(any::<u8>(), 0..128), kind in 1..=3_u8) {
+        fn what_garbage_decodes_to_is_a_message(bytes in prop::collection::vec(any::<u8>(), 0..128), kind in 1..=5_u8) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() {
                 *first = kind;
             }
             if let Ok(message) = Message::decode(&bytes) {
                 let again = encoded(&message);
-                // What was not sent is written as its default, and what is not known is not written.
+                // What was not sent is written as its default, and what is not known is not written. Of a room that is not there
+                // no generation is told.
                 let common = again.len().min(bytes.len());
+                let nothing = matches!(message, Message::Probed(Probed { generation: None, .. }));
+                let common = if nothing { common.min(10) } else { common };
                 prop_assert_eq!(&again[..common], &bytes[..common]);
                 prop_assert_eq!(Message::decode(&again), Ok(message));
             }

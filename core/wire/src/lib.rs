@@ -1,4 +1,4 @@
-//! Messages between Outlast's own programs and their bytes: beats, echoes and outlooks in sealed datagrams, the room stream
+//! Messages between Outlast's own programs and their bytes: beats, echoes, outlooks and probes in sealed datagrams, the room stream
 //! in WebSocket frames; and what a gateway keeps of them for its next start. Decoding never panics and never allocates more than the input is long.
 //!
 //! Programs of two versions talk: messages grow at their end alone, a decoder leaves alone what follows the fields that it
@@ -7,6 +7,7 @@
 mod beat;
 mod bytes;
 mod prescan;
+mod probe;
 mod rooms;
 mod ruling;
 mod seal;
@@ -15,6 +16,7 @@ mod snapshot;
 pub use beat::{Beat, Echo, Echoed, Message, Outlook};
 pub use bytes::DecodeError;
 pub use prescan::{CLIENT_MESSAGE_LIMITS, ScanError, ScanLimits, within};
+pub use probe::{PROBE_NAME_BYTES_MAX, Probe, Probed};
 pub use rooms::{ROOM_FRAME_BYTES_MAX, RoomFrame, STEER_BYTES_MAX, Steer};
 pub use ruling::{ruling_from_text, ruling_to_text};
 pub use seal::{

@@ -301,7 +301,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Beat, Echoed, Outlook, beat::tests::any_message};
+    use crate::{Beat, Echoed, Outlook, PROBE_NAME_BYTES_MAX, Probe, beat::tests::any_message};
 
     fn secret() -> Secret {
         Secret::new(b"sixteen bytes or more").unwrap()
@@ -363,11 +363,18 @@ mod tests {
         let echoed = Echoed { epoch: Epoch(1), stamp: 2, held: Duration::from_secs(9_999) };
         let beat = Beat { echoed: Some(echoed), ..Beat::default() };
         let outlook = Outlook { echoed: Some(echoed), ..Outlook::default() };
-        for message in [Message::Beat(beat), Message::Outlook(outlook)] {
+        let room = "r".repeat(PROBE_NAME_BYTES_MAX).as_str().into();
+        let probe = Message::Probe(Probe { number: 1, room });
+        let grows = [Message::Beat(beat), Message::Outlook(outlook)].map(|message| (message, 64));
+        for (message, room_left) in grows.into_iter().chain([(probe, 0)]) {
             let mut sealer = Sealer::new(&secret(), Process::gateway(&id), Epoch(1));
             let datagram = sealer.seal(&Process::gateway(&id), &message);
             // Messages will grow, and so will not every receiver at once.
-            assert!(datagram.bytes.len() <= DATAGRAM_BYTES_MAX - 64, "{}", datagram.bytes.len());
+            assert!(
+                datagram.bytes.len() <= DATAGRAM_BYTES_MAX - room_left,
+                "{}",
+                datagram.bytes.len()
+            );
         }
     }
 

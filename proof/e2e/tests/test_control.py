@@ -28,7 +28,7 @@ WATCH_SECONDS = 3.0
 
 
 async def test_a_drain_moves_eight_people(party: Party, fleet: Fleet, api: Api) -> None:
-    clients = await party.call(2, 6, list(WAYS))
+    clients = await party.call(2, 6, list(WAYS), cameras=4)
     home = await fleet.home()
     fault = time.time()
     code, said = await fleet.drain(home.name, "--deadline", "20s", "--wait")

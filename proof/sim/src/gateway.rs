@@ -182,7 +182,11 @@ impl World {
                 let other = self.gateway_ids[from].clone();
                 self.gateway(gateway, Input::Outlook { gateway: other, epoch, outlook });
             }
-            Content::Echo(_) => {}
+            Content::Probed(probed) => {
+                let node = self.node_ids[from - self.names.gateways].clone();
+                self.gateway(gateway, Input::Probed { node, probed });
+            }
+            Content::Echo(_) | Content::Probe(..) => {}
         }
     }
 
@@ -205,6 +209,10 @@ impl World {
             Output::Outlook { gateway: to, outlook } => {
                 let to = self.gateway_number(&to);
                 self.seal(gateway, to, Content::Outlook(outlook));
+            }
+            Output::Probe { node, probe } => {
+                let content = Content::Probe(probe.number, self.room_number(&probe.room));
+                self.seal(gateway, self.names.gateways + self.node_number(&node), content);
             }
             Output::Go { ask, placement, nowhere_else, settings, ruling } => {
                 let it = &self.gateways[gateway];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use outlast_model::{BEAT_INTERVAL, Epoch, GatewayId, Generation, RoomName, SHARD_PAUSE_MAX, Time};
 use outlast_tenure::{Admission, Goal, Input, Output, Tenure, TenureConfig, Why as Refused};
-use outlast_wire::RoomFrame;
+use outlast_wire::{Probe, RoomFrame};
 
 use crate::{
     conn::{Enter, Frame, Leave, No, Purpose, Want},
@@ -61,8 +61,8 @@ pub(crate) struct Node {
     pub(crate) closed: Vec<(RoomName, Generation)>,
     /// For the observer: the highest generation of each room that has ended here in this life.
     pub(crate) ended: Vec<Generation>,
-    /// For the observer: when each beat was sent, in the world's time, from the number of the first one on.
-    sent: (u64, Vec<Time>),
+    /// For the observer: when each beat was sent, in the world's time, by its number.
+    sent: Vec<(u64, Time)>,
     /// And until when it may serve, by the world's time; `None` while nothing limits it.
     pub(crate) truth_until: Option<Time>,
 }
@@ -158,6 +158,11 @@ impl World {
             Output::Beat { gateway, epoch, sequence, beat } => {
                 self.beat(node, &gateway, (epoch, sequence), beat);
             }
+            Output::Probed { gateway, epoch, sequence, probed } => {
+                let (from, to) = (self.names.gateways + node, self.gateway_number(&gateway));
+                let content = Content::Probed(probed);
+                self.send_packet(Packet { from, to, epoch, sequence, content });
+            }
             Output::Answer { ask: _, answer } => self.node_answers(node, answer),
             Output::Frame { follower, frame } => {
                 let conn = follower as ConnId;
@@ -209,12 +214,9 @@ impl World {
     ) {
         let from = self.names.gateways + node;
         let to = self.gateway_number(gateway);
-        let (first, sent) = &mut self.nodes[node].sent;
-        if sent.is_empty() {
-            *first = sequence;
-        }
-        assert_eq!(sequence, *first + sent.len() as u64, "beats are numbered one by one");
-        sent.push(self.now);
+        let sent = &mut self.nodes[node].sent;
+        assert!(sent.last().is_none_or(|(last, _)| *last < sequence), "a number is used once");
+        sent.push((sequence, self.now));
         let content = Content::Beat(beat);
         self.send_packet(Packet { from, to, epoch, sequence, content });
     }
@@ -223,7 +225,8 @@ impl World {
     pub(crate) fn send_packet(&mut self, mut packet: Packet) {
         let (from, to) = (&self.processes[packet.from], &self.processes[packet.to]);
         if from.old || to.old {
-            packet.content = aged(packet.content);
+            let Some(content) = aged(packet.content) else { return };
+            packet.content = content;
         }
         if let Some(at) = self.net.datagram(self.now, from.host, to.host) {
             let slot = self.packets.put(packet);
@@ -244,19 +247,26 @@ impl World {
         if !self.nodes[node].heard.accepts(&packet) {
             return;
         }
-        let Content::Echo(echo) = packet.content else { return };
-        self.prove(node, &echo);
         let gateway = self.gateway_ids[packet.from].clone();
-        self.tenure(node, Input::Echo { gateway, epoch: packet.epoch, echo });
+        match packet.content {
+            Content::Echo(echo) => {
+                self.prove(node, &echo);
+                self.tenure(node, Input::Echo { gateway, epoch: packet.epoch, echo });
+            }
+            Content::Probe(number, room) => {
+                let probe = Probe { number, room: self.room_names[room].clone() };
+                self.tenure(node, Input::Probe { gateway, probe });
+            }
+            Content::Beat(_) | Content::Outlook(_) | Content::Probed(_) => {}
+        }
     }
 
     /// For the observer: what this echo allows at most.
     fn prove(&mut self, node: usize, echo: &outlast_wire::Echo) {
         let it = &mut self.nodes[node];
-        let (first, sent) = &it.sent;
-        let at = echo.heard_sequence.checked_sub(*first);
-        let Some(sent_at) = at.and_then(|at| sent.get(at as usize)) else { return };
-        let until = *sent_at + LEASE_AT_MOST;
+        let at = it.sent.binary_search_by_key(&echo.heard_sequence, |(sequence, _)| *sequence);
+        let Ok(at) = at else { return };
+        let until = it.sent[at].1 + LEASE_AT_MOST;
         it.truth_until = it.truth_until.max(Some(until));
     }
 

@@ -1,8 +1,8 @@
-//! Datagrams between processes: beats, echoes, outlooks. Values as `core/wire` has them, in the sender's version; sealing
+//! Datagrams between processes: beats, echoes, outlooks, probes. Values as `core/wire` has them, in the sender's version; sealing
 //! is the shell's, but what it refuses (replayed and late ones) is refused here as well.
 
 use outlast_model::Epoch;
-use outlast_wire::{Beat, Echo, Outlook};
+use outlast_wire::{Beat, Echo, Outlook, Probed};
 
 /// One datagram.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,9 @@ pub(crate) enum Content {
     Beat(Beat),
     Echo(Echo),
     Outlook(Outlook),
+    /// The number of the question, and of the room.
+    Probe(u64, usize),
+    Probed(Probed),
 }
 
 /// What was heard last of each process, as the opener of sealed datagrams keeps it.
@@ -42,9 +45,9 @@ impl Heard {
     }
 }
 
-/// The message as it is after it has passed a process of the version before: without the newest fields.
-pub(crate) fn aged(content: Content) -> Content {
-    match content {
+/// The message as it is after it has passed a process of the version before: without the newest fields, if at all.
+pub(crate) fn aged(content: Content) -> Option<Content> {
+    Some(match content {
         Content::Beat(beat) => Content::Beat(Beat {
             full: false,
             lease_ms: 0,
@@ -54,6 +57,7 @@ pub(crate) fn aged(content: Content) -> Content {
             ..beat
         }),
         Content::Outlook(outlook) => Content::Outlook(Outlook { flapping: 0, ..outlook }),
-        other => other,
-    }
+        Content::Echo(_) => content,
+        Content::Probe(..) | Content::Probed(_) => return None,
+    })
 }

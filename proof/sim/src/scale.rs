@@ -265,6 +265,10 @@ impl Globe {
                         self.tell(to, Input::Beat { node, epoch, sequence, beat });
                     }
                 }
+                NodeOutput::Probed { gateway, probed, .. } => {
+                    let (to, node) = (gateway_number(&gateway), self.node_ids[node].clone());
+                    self.tell(to, Input::Probed { node, probed });
+                }
                 NodeOutput::Answer { answer: admission, .. } => answer = Some(admission),
                 NodeOutput::Frame { follower, frame } => {
                     let to = follower as usize;
@@ -323,6 +327,13 @@ impl Globe {
                 let from = self.gateway_ids[gateway].clone();
                 let epoch = setup::GATEWAY_EPOCH;
                 self.tell(to, Input::Outlook { gateway: from, epoch, outlook });
+            }
+            Output::Probe { node, probe } => {
+                let node = node_number(&node);
+                let id = self.gateway_ids[gateway].clone();
+                if self.nodes[node].lives {
+                    self.hold(node, NodeInput::Probe { gateway: id, probe });
+                }
             }
             Output::Go { ask, placement, .. } => {
                 self.at(self.now + ROUND_TRIP, Happens::AtNode { gateway, ask, placement });

@@ -1,4 +1,4 @@
-//! The socket for beats and echoes, and for the outlooks of other gateways.
+//! The socket for beats, echoes and probes, and for the outlooks of other gateways.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(crate) struct Beats {
 }
 
 impl Beats {
-    /// Receives beats and outlooks, sends echoes and outlooks, for ever.
+    /// Receives beats, outlooks and answers to probes, sends echoes, outlooks and probes, for ever.
     pub(crate) async fn run(mut self) {
         // One byte more than a datagram may have, so that a longer one is seen to be longer.
         let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
@@ -50,6 +50,10 @@ impl Beats {
                 self.metrics.datagram("beat");
                 let node = NodeId::from(&*from.id);
                 self.role.input(Input::Beat { node, epoch, sequence, beat });
+            }
+            (ProcessRole::Node, Message::Probed(probed)) => {
+                self.metrics.datagram("probed");
+                self.role.input(Input::Probed { node: NodeId::from(&*from.id), probed });
             }
             (ProcessRole::Gateway, Message::Outlook(outlook)) => {
                 self.metrics.datagram("outlook");

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     moves: Counter,
     flaws: Counter,
     provisional: Counter,
+    probes_found: Counter,
     told: Family<Label, Counter>,
     joins: Family<Label, Counter>,
     join_seconds: Histogram,
@@ -82,6 +83,7 @@ impl Metrics {
             moves: Counter::default(),
             flaws: Counter::default(),
             provisional: Counter::default(),
+            probes_found: Counter::default(),
             told: Family::default(),
             joins: Family::default(),
             join_seconds: Histogram::new(buckets),
@@ -117,7 +119,9 @@ impl Metrics {
         registry.register("plan_flaws", help, self.flaws.clone());
         let help = "Rooms placed without the directory";
         registry.register("provisional_claims", help, self.provisional.clone());
-        let help = "Beats and outlooks received, by what became of them";
+        let help = "Rooms found by asking nodes, the directory not answering";
+        registry.register("probes_found", help, self.probes_found.clone());
+        let help = "Beats, outlooks and answers to probes received, by what became of them";
         registry.register("datagrams", help, self.datagrams.clone());
     }
 
@@ -150,6 +154,7 @@ impl Metrics {
         raise(&self.moves, facts.moves);
         raise(&self.flaws, facts.flaws);
         raise(&self.provisional, facts.provisional);
+        raise(&self.probes_found, facts.probes_found);
         set(&self.directory.away, facts.directory_away);
         self.directory.deadline_seconds.set(facts.directory_deadline.as_secs_f64());
     }

@@ -34,7 +34,7 @@ const FACTS_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Hands {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
-    /// Echoes and outlooks, each with its receiver.
+    /// Echoes, outlooks and probes, each with its receiver.
     pub(crate) datagrams: mpsc::Sender<(Process, Message)>,
     /// One queue a node.
     pub(crate) steers: BTreeMap<NodeId, Steers>,
@@ -144,6 +144,9 @@ impl RoleLoop {
             }
             Output::Outlook { gateway, outlook } => {
                 self.datagram(Process::gateway(gateway.as_str()), Message::Outlook(outlook));
+            }
+            Output::Probe { node, probe } => {
+                self.datagram(Process::node(node.as_str()), Message::Probe(probe));
             }
             Output::Go { ask, placement, nowhere_else, settings, ruling } => {
                 if let Some(turns) = inner.asks.get(&ask) {

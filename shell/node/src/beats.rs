@@ -1,6 +1,6 @@
 //! Beats: each interval every shard is asked for a tick, which it answers at the end of its next turn, and when the last
 //! has answered, one sealed datagram goes to every gateway. A shard that hangs is a beat that is not sent. What a beat
-//! says, and what an echo of it proves, the role knows.
+//! says, what an echo of it proves, and whether a room that a gateway asks for is here, the role knows.
 
 use std::{
     collections::BTreeMap,
@@ -131,7 +131,7 @@ impl Beats {
                 received = self.socket.recv_from(&mut buffer) => {
                     // An error is some gateway's ICMP; its silence says as much.
                     if let Ok((length, _)) = received {
-                        self.hear(&buffer[..length]);
+                        self.hear(&buffer[..length]).await;
                     }
                 }
                 () = stopped(&mut stop) => return,
@@ -151,30 +151,47 @@ impl Beats {
             if self.clock.now().since(began) > BEAT_INTERVAL {
                 return;
             }
-            if epoch != self.sealed_epoch {
-                self.sealer = Sealer::new(&self.secret, self.me.clone(), epoch);
-                self.sealed_epoch = epoch;
-            }
-            let Some(to) = self.gateways.get(&gateway) else { continue };
-            let Some(address) = *to.address.borrow() else { continue };
-            let datagram = self.sealer.seal_as(sequence, &to.process, &Message::Beat(beat));
-            // Lost here or lost on the way: the gateway counts what it misses.
-            if self.socket.send_to(&datagram.bytes, address).await.is_ok() {
+            if self.send(&gateway, (epoch, sequence), &Message::Beat(beat)).await {
                 self.shared.metrics.beats.inc();
             }
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    /// Sends it under a number of the role's. Lost here or lost on the way: the gateway counts what it misses.
+    async fn send(
+        &mut self,
+        gateway: &GatewayId,
+        (epoch, sequence): (Epoch, u64),
+        message: &Message,
+    ) -> bool {
+        if epoch != self.sealed_epoch {
+            self.sealer = Sealer::new(&self.secret, self.me.clone(), epoch);
+            self.sealed_epoch = epoch;
+        }
+        let Some(to) = self.gateways.get(gateway) else { return false };
+        let Some(address) = *to.address.borrow() else { return false };
+        let datagram = self.sealer.seal_as(sequence, &to.process, message);
+        self.socket.send_to(&datagram.bytes, address).await.is_ok()
+    }
+
+    async fn hear(&mut self, bytes: &[u8]) {
         let Ok(opened) = self.opener.open(bytes) else {
             self.shared.metrics.echoes_refused.inc();
             return;
         };
-        let Message::Echo(echo) = opened.message else {
-            self.shared.metrics.echoes_refused.inc();
-            return;
-        };
-        self.role.echo(opened.from.id.as_ref().into(), opened.epoch, echo);
+        let gateway = GatewayId::from(&*opened.from.id);
+        match opened.message {
+            Message::Echo(echo) => self.role.echo(gateway, opened.epoch, echo),
+            Message::Probe(probe) => {
+                if let Some(owed) = self.role.probe(gateway.clone(), probe) {
+                    let numbers = (owed.epoch, owed.sequence);
+                    self.send(&gateway, numbers, &Message::Probed(owed.probed)).await;
+                }
+            }
+            _ => {
+                self.shared.metrics.echoes_refused.inc();
+            }
+        }
     }
 }
 

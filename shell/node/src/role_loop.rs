@@ -14,7 +14,7 @@ use outlast_model::{
 };
 use outlast_runtime::Clock;
 use outlast_tenure::{Admission, Goal, Input, Output, Refusal, Tenure, TenureConfig};
-use outlast_wire::{Beat, Echo, RoomFrame, Steer};
+use outlast_wire::{Beat, Echo, Probe, Probed, RoomFrame, Steer};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::sleep,
@@ -49,6 +49,8 @@ struct Inner {
     answer: Option<Admission>,
     /// Of the tick that is being told.
     beats: Vec<OwedBeat>,
+    /// To the probe that is being asked.
+    probed: Option<OwedAnswer>,
     followers: BTreeMap<u64, mpsc::Sender<Bytes>>,
     followers_ever: u64,
     /// Who begins to follow, and all frames for it so far.
@@ -80,6 +82,14 @@ pub(crate) struct OwedBeat {
     pub(crate) beat: Beat,
 }
 
+/// An answer to a probe, to be sealed and sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwedAnswer {
+    pub(crate) epoch: Epoch,
+    pub(crate) sequence: u64,
+    pub(crate) probed: Probed,
+}
+
 /// A drain that is the process's last is not called off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node is about to end: start it again instead")]
@@ -101,6 +111,7 @@ impl RoleLoop {
             out: Vec::new(),
             answer: None,
             beats: Vec::new(),
+            probed: None,
             followers: BTreeMap::new(),
             followers_ever: 0,
             beginning: None,
@@ -223,6 +234,13 @@ impl RoleLoop {
         self.input(Input::Echo { gateway, epoch, echo });
     }
 
+    /// A gateway's probe. `None`: there were too many.
+    pub(crate) fn probe(&self, gateway: GatewayId, probe: Probe) -> Option<OwedAnswer> {
+        let mut inner = self.lock();
+        self.handle(&mut inner, Input::Probe { gateway, probe });
+        inner.probed.take()
+    }
+
     /// A gateway says where a room belongs.
     pub(crate) fn steer(&self, steer: Steer) {
         self.input(Input::Steer(steer));
@@ -309,6 +327,9 @@ impl RoleLoop {
         match output {
             Output::Beat { gateway, epoch, sequence, beat } => {
                 inner.beats.push(OwedBeat { gateway, epoch, sequence, beat });
+            }
+            Output::Probed { epoch, sequence, probed, .. } => {
+                inner.probed = Some(OwedAnswer { epoch, sequence, probed });
             }
             Output::Answer { answer, .. } => inner.answer = Some(answer),
             Output::Frame { follower, frame } => inner.send(follower, frame),

@@ -25,7 +25,9 @@ use outlast_model::{BEAT_INTERVAL, Epoch, Generation, Ruling, SIGNAL_FRAME_BYTES
 use outlast_node::{GatewayPeer, Node, NodeConfig, NodeMetrics};
 use outlast_runtime::Clock;
 use outlast_token::{ApiKeys, Claims, VideoGrant};
-use outlast_wire::{Echo, Opener, Process, RoomFrame, Sealer, Secret, Steer, ruling_from_text};
+use outlast_wire::{
+    Echo, Opener, Probe, Process, RoomFrame, Sealer, Secret, Steer, ruling_from_text,
+};
 use tokio::{net::UdpSocket, time::timeout};
 
 const RECONNECT: proto::leave_request::Action = proto::leave_request::Action::Reconnect;
@@ -381,6 +383,37 @@ async fn beats_say_that_every_shard_lives_and_give_echoes_back() {
     };
     assert_eq!((echoed.epoch, echoed.stamp), (Epoch(5), 77));
     assert!(echoed.held < BEAT_INTERVAL * 20);
+    house.node.drain_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_between_two_beats() {
+    let house = house().await;
+    let _ann = house.join("ann").await;
+    let (me, node) = (Process::gateway("gw"), Process::node("n1"));
+    let mut opener = Opener::new(&house.secret, me.clone(), [node.clone()]);
+    let mut sealer = Sealer::new(&house.secret, me, Epoch(5));
+    let mut buffer = [0; 512];
+    let mut hear = async || {
+        let received = house.gateway.recv_from(&mut buffer);
+        let (length, _) = timeout(PATIENCE, received).await.unwrap().unwrap();
+        opener.open(&buffer[..length]).unwrap()
+    };
+    hear().await;
+    let mut answers = Vec::new();
+    for (number, room) in [(7, "r"), (8, "nowhere")] {
+        let probe = outlast_wire::Message::Probe(Probe { number, room: room.into() });
+        let probe = sealer.seal(&node, &probe);
+        house.gateway.send_to(&probe.bytes, house.node.beat()).await.unwrap();
+    }
+    // Beats go on in between, and every datagram has a number of its own, or the opener would refuse it.
+    while answers.len() < 2 {
+        if let outlast_wire::Message::Probed(probed) = hear().await.message {
+            answers.push((probed.number, probed.generation));
+        }
+    }
+    assert_eq!(answers, [(7, Some(Generation(3))), (8, None)]);
+    assert!(matches!(hear().await.message, outlast_wire::Message::Beat(_)));
     house.node.drain_and_stop().await;
 }
 

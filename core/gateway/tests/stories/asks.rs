@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use outlast_control::{Health, Policy, rank};
-use outlast_gateway_core::{ASKS_MAX, Goal, NodeRefusal, Output, REACH_MAX, StreamEvent, Unplaced};
+use outlast_gateway_core::{
+    ASKS_MAX, Goal, JOINS_MAX, NodeRefusal, Output, REACH_MAX, StreamEvent, Unplaced,
+};
 use outlast_model::{BEAT_INTERVAL, Generation};
 
 use crate::world::{Setup, World};
@@ -154,13 +156,21 @@ fn nobody_waits_longer_than_the_budget() {
 #[test]
 fn too_many_at_once_are_shed_and_a_herd_of_one_room_is_one_placement() {
     let mut world = World::new(&Setup::default());
-    let asks: Vec<_> = (0..ASKS_MAX).map(|_| world.join("a")).collect();
+    let asks: Vec<_> = (0..JOINS_MAX).map(|_| world.join("a")).collect();
     assert!(asks.iter().all(|ask| world.went(*ask) == world.went(asks[0])));
     let shed = world.join("a");
     assert_eq!(world.unplaced(shed), Some(Unplaced::Shed));
     world.admit(asks[0], "a");
     let next = world.join("a");
     assert_eq!(world.went(next), world.went(asks[1]));
+    // Whose media is up has its calls to lose.
+    world.hosts("eu-1", "b", 1);
+    for _ in JOINS_MAX..ASKS_MAX {
+        let resume = world.ask("b", Goal::Resume);
+        assert_eq!(world.went(resume), Some(("eu-1", 1, true)));
+    }
+    let shed = world.ask("b", Goal::Resume);
+    assert_eq!(world.unplaced(shed), Some(Unplaced::Shed));
 }
 
 #[test]

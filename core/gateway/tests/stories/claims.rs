@@ -200,7 +200,8 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
 }
 
 #[test]
-fn a_directory_that_becomes_slow_delays_joins_until_it_counts_as_away_and_then_none() {
+fn a_directory_that_becomes_slow_delays_joins_until_it_counts_as_away_and_then_as_long_as_nodes_take()
+ {
     let mut world = world();
     world.parts[0].way = Way::Up(205);
     for n in 0..40 {
@@ -219,7 +220,9 @@ fn a_directory_that_becomes_slow_delays_joins_until_it_counts_as_away_and_then_n
         delays.push((asked.since(slow), world.now.since(asked)));
         world.run(50);
     }
-    let delayed: Vec<_> = delays.iter().filter(|(_, delay)| !delay.is_zero()).collect();
+    // A round trip to the nodes.
+    let usual = Duration::from_millis(30);
+    let delayed: Vec<_> = delays.iter().filter(|(_, delay)| *delay != usual).collect();
     assert!((1..=3).contains(&delayed.len()), "{delayed:?}");
     let late = budget + Duration::from_millis(1);
     assert!(delayed.iter().all(|(_, delay)| *delay < late), "{delayed:?}");
@@ -268,7 +271,7 @@ fn news_of_the_room_overtake_the_answer() {
 }
 
 #[test]
-fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() {
+fn without_a_directory_rooms_are_placed_after_a_word_of_the_nodes_and_announced_when_it_is_back() {
     for way in [Way::Refuses, Way::Black] {
         let mut world = world();
         world.hosts("us-1", "old", 1);
@@ -278,10 +281,11 @@ fn without_a_directory_rooms_are_placed_at_once_and_announced_when_it_is_back() 
         let first = world.join("a");
         world.run(2_500);
         assert!(world.went(first).is_some() && world.role.facts(world.now).directory_away == 1);
-        // Nobody waits for a directory that is away.
+        // Nobody waits for a directory that is away, but for the nodes.
         for n in 0..300 {
             let room = format!("room {n:03}");
             let ask = world.join(&room);
+            world.run(30);
             let node = world.went(ask).unwrap().0.to_owned();
             world.admit(ask, &room);
             world.hosts(&node, &room, 1);

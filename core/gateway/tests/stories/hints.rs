@@ -116,7 +116,9 @@ fn a_node_that_does_not_speak_for_long_keeps_its_rooms() {
     assert_eq!(world.place("a"), Some(("eu-2".to_owned(), 5, true)));
     world.run(HINTS_KEPT.as_millis() as u64);
     assert_eq!(world.role.facts(world.now).hints, 0);
-    assert_eq!(world.place("a").map(|(_, generation, _)| generation), Some(1));
+    let ask = world.join("a");
+    world.run(30);
+    assert_eq!(world.went(ask).map(|(_, generation, _)| generation), Some(1));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod hints;
 mod laws;
 mod nodes;
 mod pace;
+mod probes;
 mod rooms;
 mod rulings;
 mod shards;

@@ -134,7 +134,8 @@ fn without_any_shard_rooms_are_placed_as_without_a_directory() {
     assert_eq!(world.role.facts(world.now).directory_away, 3);
     let (room, _) = room_of(2);
     let ask = world.join(&room);
-    assert!(world.went(ask).is_some(), "nobody waits");
+    world.run(30);
+    assert!(world.went(ask).is_some(), "nobody waits but for a word of the nodes");
     assert_eq!(world.role.facts(world.now).provisional, 1);
 }
 

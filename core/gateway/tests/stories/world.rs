@@ -14,7 +14,7 @@ use outlast_gateway_core::{
 use outlast_model::{
     BEAT_INTERVAL, Epoch, GatewayId, Generation, NodeId, RegionName, RoomSettings, SessionId, Time,
 };
-use outlast_wire::{Beat, Echoed, Outlook, RoomFrame, Steer};
+use outlast_wire::{Beat, Echoed, Outlook, Probe, Probed, RoomFrame, Steer};
 
 use crate::engine::{Part, keyer, layout, parts};
 
@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) joins_per_second: u32,
     /// One way.
     pub(crate) latency: Duration,
+    /// Rooms that it has and has not named here.
+    pub(crate) unnamed: BTreeMap<String, u64>,
     /// The stamp of the last echo that reached it in this life.
     echoed: Option<Time>,
 }
@@ -87,6 +89,8 @@ pub(crate) struct World {
     /// The directory's partitions.
     pub(crate) parts: Vec<Part>,
     pub(crate) answers: BTreeMap<(Time, u64), (CallId, Reply)>,
+    /// On their way from nodes that were probed.
+    probed: BTreeMap<(Time, NodeId), Probed>,
     /// All that the directory was asked, answered or not.
     pub(crate) requests: Vec<(Time, Request)>,
     pub(crate) said: Vec<(Time, Output)>,
@@ -154,6 +158,7 @@ impl World {
             full: false,
             joins_per_second: 0,
             latency: LATENCY,
+            unnamed: BTreeMap::new(),
             echoed: None,
         });
         let others = setup.gateways.iter().enumerate().map(|(n, id)| Other {
@@ -175,6 +180,7 @@ impl World {
             asks_first: setup.directory.is_some(),
             parts: parts(&layout),
             answers: BTreeMap::new(),
+            probed: BTreeMap::new(),
             requests: Vec::new(),
             said: Vec::new(),
             sequence: 0,
@@ -255,6 +261,7 @@ impl World {
                 assert!(self.told.insert(session.0), "{session:?} is told twice");
             }
             Output::Directory { call, request } => self.carry(*call, request),
+            Output::Probe { node, probe } => self.probe(node, probe),
             Output::Steer { .. }
             | Output::Verdict { .. }
             | Output::Ejection { .. }
@@ -289,8 +296,9 @@ impl World {
             let beat = self.nodes.iter().filter_map(|node| Some(node.beats?.1)).min();
             let outlook = self.others.iter().filter_map(|other| other.next_at).min();
             let answer = self.answers.keys().next().map(|(at, _)| *at);
+            let probed = self.probed.keys().next().map(|(at, _)| *at);
             let wake = self.role.wake_at().map(|at| at.max(self.now));
-            let times = [beat, outlook, answer, wake];
+            let times = [beat, outlook, answer, probed, wake];
             let Some(next) = times.into_iter().flatten().min().filter(|at| *at <= end) else {
                 break;
             };
@@ -302,12 +310,25 @@ impl World {
             } else if answer == Some(next) {
                 let (_, (call, reply)) = self.answers.pop_first().unwrap();
                 self.handle(Input::Directory { call, reply });
+            } else if probed == Some(next) {
+                let ((_, node), probed) = self.probed.pop_first().unwrap();
+                self.handle(Input::Probed { node, probed });
             } else {
                 self.wakes += 1;
                 self.handle(Input::Wake);
             }
         }
         self.now = end;
+    }
+
+    /// A living node is asked whether it has a room.
+    fn probe(&mut self, node: &NodeId, probe: &Probe) {
+        let it = self.nodes.iter().find(|other| other.id == *node).unwrap();
+        if it.beats.is_some() {
+            let generation = it.unnamed.get(probe.room.as_str()).copied().map(Generation);
+            let probed = Probed { number: probe.number, generation };
+            self.probed.insert((self.now + it.latency * 2, node.clone()), probed);
+        }
     }
 
     fn beat(&mut self, due: Time) {
