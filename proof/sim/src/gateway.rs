@@ -225,9 +225,7 @@ impl World {
                 self.look_at_pause(gateway, retry_after);
                 self.unplaced(gateway, ask.0 as usize, why);
             }
-            Output::Tell { session, why } => {
-                self.tell(gateway, session.0 as usize, why);
-            }
+            Output::Tell { session, why } => self.tell(gateway, session.0 as usize, why),
             Output::Steer { node, steer } => {
                 self.note(|world| {
                     let (name, to) = (&world.gateway_ids[gateway], &steer.node);
