@@ -460,6 +460,12 @@ impl Role {
             return self.look_again(now, claim.asks, out);
         }
         match reply {
+            // Another home of this life of the room may have come and gone meanwhile.
+            Reply::Placed(Placed::Won(record))
+                if record.generation < self.view.next_generation(room) =>
+            {
+                self.claim_again(now, room, claim, out);
+            }
             Reply::Placed(Placed::Won(record)) => {
                 self.claimed(now, room, home_of(&record), claim.asks, out);
             }
@@ -505,8 +511,7 @@ impl Role {
         }
         self.take_away(now, room, &home.node);
         self.tell_raised(room, &home, out);
-        let newest = self.view.next_generation(room) <= home.generation;
-        if self.view.plan(now, room, home.clone()) || !newest {
+        if self.view.plan(now, room, home.clone()) {
             return self.look_again(now, asks, out);
         }
         // Too many rooms are planned: nothing is kept of this one, and to look again would be to claim it again.

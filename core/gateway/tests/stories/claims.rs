@@ -270,6 +270,23 @@ fn news_of_the_room_overtake_the_answer() {
     assert_eq!(world.held("a"), Some(("us-1", 3)), "and the directory hears of it");
 }
 
+/// Seed 157424: a gateway that had stood still sent people to a life of their room that it had just heard the end of.
+#[test]
+fn what_is_won_too_late_is_claimed_again() {
+    let mut world = world();
+    world.parts[0].way = Way::Up(200);
+    let ask = world.join("a");
+    world.run(50);
+    // Another gateway has placed it under the same number, and moved it on.
+    world.hosts("us-1", "a", 1);
+    world.loses("us-1", "a", 1);
+    world.run(160);
+    assert_eq!(world.went(ask), None);
+    world.run(200);
+    assert_eq!(world.went(ask).map(|(_, generation, _)| generation), Some(2));
+    assert_eq!(world.held("a").map(|(_, generation)| generation), Some(2));
+}
+
 #[test]
 fn without_a_directory_rooms_are_placed_after_a_word_of_the_nodes_and_announced_when_it_is_back() {
     for way in [Way::Refuses, Way::Black] {
