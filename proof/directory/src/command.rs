@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use outlast_directory_proof::{
     Consistency, Fault, FaultKind, Grounds, LANES_MAX, LOSSES_MAX, Outcome, Reads, Run, Sweep,
     connect, long_lists_come_whole,
-    servers::{Cluster, Etcd, InProcess, Lab, Network, Sentinels, Single, enter_namespace},
+    servers::{Cluster, Etcd, InProcess, Lab, Network, Sentinels, Shards, Single, enter_namespace},
     summaries_run_out,
 };
 use outlast_engines::{Engine, Partition};
@@ -95,6 +95,8 @@ pub(crate) enum EngineName {
     Sentinel,
     /// Three primaries with a replica each
     Cluster,
+    /// A Redis in each of three regions, every room in one of them
+    Shards,
 }
 
 #[derive(Args)]
@@ -102,7 +104,7 @@ pub(crate) struct Histories {
     /// Which servers are started
     #[arg(long, value_enum)]
     engine: EngineName,
-    /// none, kill, pause, cut or wipe
+    /// none, kill, pause, cut, wipe or clock (of Redis: etcd does not ask the C library)
     #[arg(long, default_value = "none")]
     fault: FaultKind,
     /// How many runs; run N has the seed SEED + N
@@ -114,6 +116,9 @@ pub(crate) struct Histories {
     /// Rooms that each region places a second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
+    /// How many replicas a claim waits for with sentinel or cluster; as many as in a gateway if not told, which is 1
+    #[arg(long)]
+    replicas: Option<u32>,
     /// Shortest load, in seconds
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -139,6 +144,7 @@ impl Histories {
                 enter_namespace()?;
                 Network::Regions
             }
+            FaultKind::Clock => Network::Clocks,
             _ => Network::Loopback,
         };
         Runtime::new()?.block_on(async {
@@ -153,6 +159,7 @@ impl Histories {
                     span: Duration::from_secs(self.seconds),
                     fault,
                     consistency: self.consistency(),
+                    replicas: self.replicas,
                 };
                 let (outcome, same) =
                     run.go(lab).await.with_context(|| format!("seed {seed}, {}", run.fault))?;
@@ -185,6 +192,7 @@ pub(crate) fn start(engine: EngineName, network: Network) -> anyhow::Result<Box<
         EngineName::Redis => Box::new(Single::start(network)?),
         EngineName::Sentinel => Box::new(Sentinels::start(network)?),
         EngineName::Cluster => Box::new(Cluster::start(network)?),
+        EngineName::Shards => Box::new(Shards::start(&network)?),
     })
 }
 

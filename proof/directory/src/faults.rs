@@ -20,6 +20,8 @@ pub enum FaultKind {
     Cut,
     /// All servers lose all data.
     Wipe,
+    /// The wall clock of a server's machine jumps, and jumps back.
+    Clock,
 }
 
 impl FromStr for FaultKind {
@@ -32,11 +34,8 @@ impl FromStr for FaultKind {
             "pause" => Ok(FaultKind::Pause),
             "cut" => Ok(FaultKind::Cut),
             "wipe" => Ok(FaultKind::Wipe),
-            "clock" => Err("no clock of a running server can be set here without setting the machine's: \
-                 time namespaces leave the wall clock alone, and etcd reads it without the C library. \
-                 'pause' is what a jump of the monotonic clock looks like"
-                .to_owned()),
-            _ => Err("faults are none, kill, pause, cut and wipe".to_owned()),
+            "clock" => Ok(FaultKind::Clock),
+            _ => Err("faults are none, kill, pause, cut, wipe and clock".to_owned()),
         }
     }
 }
@@ -54,18 +53,25 @@ pub struct Fault {
     pub at: Duration,
     /// For how long.
     pub span: Duration,
+    /// How far a clock jumps, in seconds.
+    pub jump: i64,
 }
 
 /// Load after a fault is over.
 const AFTERWARDS: Duration = Duration::from_secs(3);
 /// Longest fault that is drawn, in milliseconds; the shortest is too short for anybody to notice.
 const SPAN_MS: std::ops::Range<u64> = 100..5_000;
+/// Longest jump of a clock that is drawn, in seconds: tombstones and summaries are kept for less.
+const JUMP_MAX: u64 = 7_200;
 
 impl Fault {
     /// The fault of `seed`, at one of `servers`, early in a load.
     pub fn draw(seed: u64, kind: FaultKind, servers: usize) -> Fault {
         let mut chance = Chance::named(seed, "fault");
+        let mut jumps = Chance::named(seed, "jump");
+        let jump = (1 + jumps.below(JUMP_MAX)).cast_signed();
         Fault {
+            jump: if jumps.hits(50) { jump } else { -jump },
             kind,
             server: chance.index(servers.max(1)),
             decides: chance.hits(70),
@@ -85,11 +91,14 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault { kind, server, decides, at, span } = self;
+        let Fault { kind, server, decides, at, span, jump } = self;
         let whom = if *decides { "whoever decides".to_owned() } else { format!("server {server}") };
         match kind {
             FaultKind::None => f.write_str("no fault"),
             FaultKind::Wipe => write!(f, "wipe at {at:?}"),
+            FaultKind::Clock => {
+                write!(f, "the clock of {whom} {jump:+} s at {at:?} for {span:?}")
+            }
             _ => write!(f, "{kind:?} of {whom} at {at:?} for {span:?}"),
         }
     }
@@ -130,6 +139,11 @@ pub fn inflict(lab: &mut dyn Lab, fault: &Fault, clock: Clock) -> anyhow::Result
             lab.heal(server)?;
         }
         FaultKind::Wipe => lab.wipe()?,
+        FaultKind::Clock => {
+            lab.set_clock(server, fault.jump)?;
+            thread::sleep(fault.span);
+            lab.set_clock(server, 0)?;
+        }
     }
     Ok(Happened { from, to: clock.now() })
 }

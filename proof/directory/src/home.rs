@@ -26,11 +26,11 @@ pub(crate) struct Home {
 
 impl Home {
     /// In the network of `region`.
-    pub(crate) fn new(lab: &dyn Lab, region: usize) -> anyhow::Result<Home> {
+    pub(crate) fn new(lab: &dyn Lab, region: usize, replicas: Option<u32>) -> anyhow::Result<Home> {
         let runtime = threads(lab.network(region), Home::threads(region))?;
         let engine = {
             let _inside = runtime.enter();
-            lab.connect(region)?
+            lab.connect(region, replicas)?
         };
         Ok(Home { engine, runtime: Some(runtime) })
     }

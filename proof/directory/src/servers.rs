@@ -8,6 +8,7 @@ mod ground;
 pub(crate) mod process;
 mod redis;
 mod sentinel;
+mod shards;
 mod single;
 mod stored;
 pub(crate) mod wan;
@@ -17,6 +18,7 @@ pub use embedded::InProcess;
 pub use etcd::Etcd;
 pub use ground::{Network, REGIONS, enter_namespace};
 pub use sentinel::Sentinels;
+pub use shards::Shards;
 pub use single::Single;
 pub use stored::{COUNTS, Stored};
 pub use wan::plan;
@@ -31,7 +33,7 @@ use std::{
 
 use outlast_engines::Engine;
 
-use crate::connect::connect;
+use crate::connect::connect_with;
 
 /// How long a set of servers may take until it serves.
 pub const READY_DEADLINE: Duration = Duration::from_secs(40);
@@ -41,12 +43,13 @@ pub trait Lab: Send {
     /// Where an engine finds them, as in a configuration; the nearest one of `region` comes first.
     fn address(&self, region: usize) -> String;
 
-    /// An engine for the gateways of `region`. Must be called within a tokio runtime.
+    /// An engine for the gateways of `region`; where replication is asynchronous a claim waits for so many `replicas`, `None`
+    /// for as many as in a gateway. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When this program does not have the engine.
-    fn connect(&self, region: usize) -> anyhow::Result<Arc<dyn Engine>> {
-        connect(&self.address(region))
+    fn connect(&self, region: usize, replicas: Option<u32>) -> anyhow::Result<Arc<dyn Engine>> {
+        connect_with(&self.address(region), replicas)
     }
 
     /// The network namespace of `region`, where its gateways are too; `None`: that of this process.
@@ -95,6 +98,17 @@ pub trait Lab: Send {
     /// # Errors
     /// As for a cut.
     fn heal(&mut self, server: usize) -> anyhow::Result<()>;
+
+    /// Sets the wall clock of a server's machine `seconds` ahead, or back; 0: it is right again.
+    ///
+    /// # Errors
+    /// When the servers have the machine's clock.
+    fn set_clock(&mut self, _server: usize, _seconds: i64) -> anyhow::Result<()> {
+        anyhow::bail!(
+            "the clock of these servers cannot be set without setting the machine's: they do not ask the C library for \
+             it, and time namespaces leave the wall clock alone"
+        )
+    }
 
     /// Ends all servers, takes their data away and starts them anew; returns when they serve.
     ///

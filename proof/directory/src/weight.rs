@@ -73,7 +73,7 @@ impl Weight {
         anyhow::ensure!(most <= SUMMARY_NODES_MAX, "more than {SUMMARY_NODES_MAX} nodes a region");
         anyhow::ensure!(self.nodes >= self.regions, "a region without a node");
         let homes: Vec<_> = (0..self.regions)
-            .map(|region| Home::new(&*lab, region))
+            .map(|region| Home::new(&*lab, region, None))
             .collect::<anyhow::Result<_>>()?;
         let (phase, told) = watch::channel(Phase::Fill);
         let counted = Counted::new(told);

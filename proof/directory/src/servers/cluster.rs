@@ -122,6 +122,11 @@ impl Lab for Cluster {
         self.ground.heal(region(server))
     }
 
+    /// That of the other server in its region too: they are on one machine.
+    fn set_clock(&mut self, server: usize, seconds: i64) -> anyhow::Result<()> {
+        self.ground.set_clock(region(server), seconds)
+    }
+
     fn wipe(&mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {
             node.process.kill()?;

@@ -41,7 +41,7 @@ impl Lab for InProcess {
         "embedded".to_owned()
     }
 
-    fn connect(&self, region: usize) -> anyhow::Result<Arc<dyn Engine>> {
+    fn connect(&self, region: usize, _replicas: Option<u32>) -> anyhow::Result<Arc<dyn Engine>> {
         let own = Arc::clone(&self.0[region % self.0.len()]);
         Ok(own as Arc<dyn Engine>)
     }

@@ -2,7 +2,7 @@
 //! regions, which are far from each other too.
 
 use std::{
-    env,
+    env, fs,
     net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -34,6 +34,8 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 pub enum Network {
     /// 127.0.0.1, different ports: nothing can be cut.
     Loopback,
+    /// The same, and each region has a wall clock of its own, which can be set.
+    Clocks,
     /// One namespace a region, joined by a bridge. Needs a process for which [`enter_namespace`] was called.
     Regions,
     /// Hosts of a laboratory of [`plan`](super::plan). Whoever starts the servers and asks them must be at its operator's host.
@@ -77,6 +79,9 @@ impl Ground {
             anyhow::ensure!(env::var_os(MARK).is_some(), "this process has no network of its own");
             ground.bridge().context("making a network of regions")?;
         }
+        if matches!(ground.network, Network::Clocks) {
+            (0..REGIONS).try_for_each(|region| ground.set_clock(region, 0))?;
+        }
         Ok(ground)
     }
 
@@ -93,7 +98,7 @@ impl Ground {
     /// The address of servers of `region`.
     pub(super) fn host(&self, region: usize) -> String {
         match &self.network {
-            Network::Loopback => "127.0.0.1".to_owned(),
+            Network::Loopback | Network::Clocks => "127.0.0.1".to_owned(),
             Network::Regions => format!("10.77.0.{}", region + 1),
             Network::Wan(_) => wan::address(region, wan::DATABASE),
         }
@@ -112,6 +117,41 @@ impl Ground {
             }
         }
         anyhow::bail!("no port of {PORTS:?} is free")
+    }
+
+    /// The wall clock of `region` is off by `seconds` from now on.
+    pub(super) fn set_clock(&self, region: usize, seconds: i64) -> anyhow::Result<()> {
+        let can_be = matches!(self.network, Network::Clocks);
+        anyhow::ensure!(can_be, "these servers have the machine's clock");
+        // In one step: it is read again and again.
+        let (file, next) = (self.clock(region), self.path.join("clock"));
+        fs::write(&next, format!("{seconds:+}"))?;
+        Ok(fs::rename(next, file)?)
+    }
+
+    fn clock(&self, region: usize) -> PathBuf {
+        self.path.join(format!("region{region}.clock"))
+    }
+
+    /// `command`, a server that reads the clock by the C library, as it is run in `region`.
+    pub(super) fn server(
+        &self,
+        region: usize,
+        command: Vec<String>,
+    ) -> anyhow::Result<Vec<String>> {
+        if !matches!(self.network, Network::Clocks) {
+            return Ok(self.inside(region, command));
+        }
+        let settings = [
+            "env".to_owned(),
+            // Debian's Redis allocates by jemalloc, which asks for the time before the library can tell it: the C library's own
+            // allocator comes first.
+            format!("LD_PRELOAD={} libc.so.6", faketime()?.display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", self.clock(region).display()),
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ];
+        Ok(settings.into_iter().chain(command).collect())
     }
 
     /// `command` as it is run in `region`.
@@ -173,7 +213,7 @@ impl Ground {
             holder.start()?;
             let id = holder.id().context("a namespace's holder ended")?.to_string();
             let has_own = || {
-                let net = |id: &str| std::fs::read_link(format!("/proc/{id}/ns/net")).ok();
+                let net = |id: &str| fs::read_link(format!("/proc/{id}/ns/net")).ok();
                 net(&id).is_some_and(|own| net("self").is_some_and(|ours| own != ours))
             };
             wait("a namespace", READY_DEADLINE, has_own)?;
@@ -218,11 +258,18 @@ impl Ground {
     }
 }
 
+/// The library that tells a program another time (Debian's package libfaketime).
+fn faketime() -> anyhow::Result<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").context("looking for libfaketime")?;
+    let paths = folders.flatten().map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    paths.into_iter().find(|path| path.exists()).context("libfaketime is missing: install it")
+}
+
 /// Empties a directory.
 pub(super) fn clear(dir: &Path) -> anyhow::Result<()> {
     if dir.exists() {
-        std::fs::remove_dir_all(dir)?;
+        fs::remove_dir_all(dir)?;
     }
-    std::fs::create_dir_all(dir)?;
+    fs::create_dir_all(dir)?;
     Ok(())
 }

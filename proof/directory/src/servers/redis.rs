@@ -45,7 +45,7 @@ impl Redis {
         let file = ground.path().join(format!("{name}.conf"));
         let command = ["redis-server", &file.display().to_string()].map(str::to_owned).to_vec();
         let log = ground.path().join(format!("{name}.log"));
-        let process = Process::new(ground.inside(region, command), log);
+        let process = Process::new(ground.server(region, command)?, log);
         let redis = Redis { process, host, port, data, file, settings: own + &more };
         redis.forget()?;
         Ok(redis)

@@ -53,7 +53,7 @@ impl Sentinels {
             let command =
                 ["redis-sentinel", &file.display().to_string()].map(str::to_owned).to_vec();
             let log = ground.path().join(format!("sentinel{region}.log"));
-            let process = Process::new(ground.inside(region, command), log);
+            let process = Process::new(ground.server(region, command)?, log);
             watchers.push(Watcher { process, host: ground.host(region), port: Ground::port()? });
         }
         let mut sentinels = Sentinels { data, watchers, ground };
@@ -139,6 +139,11 @@ impl Lab for Sentinels {
 
     fn heal(&mut self, server: usize) -> anyhow::Result<()> {
         self.ground.heal(server)
+    }
+
+    /// That of the Sentinel beside it too: they are on one machine.
+    fn set_clock(&mut self, server: usize, seconds: i64) -> anyhow::Result<()> {
+        self.ground.set_clock(server, seconds)
     }
 
     fn wipe(&mut self) -> anyhow::Result<()> {

@@ -71,6 +71,10 @@ impl Lab for Single {
         self.ground.heal(0)
     }
 
+    fn set_clock(&mut self, _server: usize, seconds: i64) -> anyhow::Result<()> {
+        self.ground.set_clock(0, seconds)
+    }
+
     fn wipe(&mut self) -> anyhow::Result<()> {
         self.redis.process.kill()?;
         self.redis.start_empty()?;

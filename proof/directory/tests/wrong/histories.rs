@@ -18,7 +18,7 @@ impl Lab for Alone {
     fn address(&self, _region: usize) -> String {
         "none".to_owned()
     }
-    fn connect(&self, _region: usize) -> anyhow::Result<Arc<dyn Engine>> {
+    fn connect(&self, _region: usize, _replicas: Option<u32>) -> anyhow::Result<Arc<dyn Engine>> {
         Ok(Arc::clone(&self.0))
     }
     fn servers(&self) -> usize {
@@ -64,7 +64,8 @@ async fn run(lab: Box<dyn Lab>, kind: FaultKind) -> Outcome {
 async fn run_with(lab: Box<dyn Lab>, kind: FaultKind, consistency: Consistency) -> Outcome {
     let fault = Fault::draw(1, kind, 0);
     let span = Duration::from_secs(2);
-    let run = Run { seed: 1, places_per_second: 100, span, fault, consistency };
+    let replicas = None;
+    let run = Run { seed: 1, places_per_second: 100, span, fault, consistency, replicas };
     run.go(lab).await.unwrap().0
 }
 

@@ -3,7 +3,7 @@
 -- Answers what came of it, and what the room is where that is not what was wanted.
 local room, kept, want = ARGV[2], tonumber(ARGV[3]), ARGV[7]
 open()
-local now = clock()
+local now = tick()
 forget_some(now, kept, tonumber(ARGV[4]))
 local value = read(room, now, kept)
 if value and is_held(value) then

@@ -1,6 +1,6 @@
 -- A region's summary. ARGV: 2 the region, 3 for how long (microseconds), 4 the summary, 5 how many regions there may be.
 open()
-local now = clock()
+local now = tick()
 for _, region in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now)) do
   redis.call('ZREM', due, region)
   redis.call('HDEL', beats, region)

@@ -20,8 +20,28 @@ local function instance()
   return string.sub(redis.sha1hex(open() .. history), 1, 32)
 end
 
--- Microseconds of this server's clock: below 2^53, as every number here.
+-- What is kept of the clock when it has gone on by this much, in microseconds, and what it goes on by at most between two
+-- calls.
+local TICK, STEP_MAX = 1000000, 10000000
+
+-- The content's own clock in microseconds, below 2^53 as every number here. It began as the server's and goes on as that
+-- does, but not by leaps: neither a clock that was set nor that of another server, which has become the primary, makes
+-- tombstones older than they are.
 local function clock()
   local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
+  local server = time[1] * 1000000 + time[2]
+  local kept = redis.call('HMGET', meta, 'seen', 'clock')
+  local seen = tonumber(kept[1] or server)
+  local now = tonumber(kept[2] or server) + math.min(math.max(server - seen, 0), STEP_MAX)
+  return now, not kept[1] or server < seen or server - seen >= TICK, server
+end
+
+-- The same for whoever may write. Without memory left it is written another time.
+local function tick()
+  local now, is_due, server = clock()
+  if is_due then
+    local number = function(value) return string.format('%.0f', value) end
+    redis.pcall('HSET', meta, 'seen', number(server), 'clock', number(now))
+  end
+  return now
 end
