@@ -2,6 +2,7 @@
 //! a room is placed provisionally and announced afterwards.
 
 mod announce;
+mod known;
 mod part;
 mod probe;
 mod watch;
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use known::Known;
 use outlast_control::{Home, PLANNED_KEPT, Placement, Policy, place};
 use outlast_directory::{
     CallId, CallerOutput, Failure, Layout, Partition, Placed, PlacementId, Record, Reply, Request,
@@ -66,14 +68,6 @@ enum Purpose {
     Watch,
     /// Nothing follows from the answer.
     Heartbeat,
-}
-
-/// What the directory knows of a room, as far as this gateway was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
-    Held(Home),
-    /// It has ended under this generation: a claim must have a higher one.
-    Ended(Generation),
 }
 
 /// The gateway's side of the directory.
@@ -580,22 +574,6 @@ impl Role {
             part.caller.wake(now, said);
         }
         self.flush_callers(now, out);
-    }
-}
-
-impl Known {
-    /// Whether it says what is true.
-    fn is_right(&self, home: &Home) -> bool {
-        matches!(self, Known::Held(held)
-            if held.node == home.node && held.generation >= home.generation)
-    }
-
-    /// The generation that makes `home` count.
-    fn above(&self, home: &Home) -> Generation {
-        match self {
-            Known::Held(held) if held.node == home.node => Generation(0),
-            Known::Held(Home { generation, .. }) | Known::Ended(generation) => generation.next(),
-        }
     }
 }
 
