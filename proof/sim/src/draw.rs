@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Faults of a run, at least.
-const FAULTS_MIN: u64 = 20;
+pub(crate) const FAULTS_MIN: u64 = 20;
 const FAULTS_MORE: u64 = 6;
 /// Faults begin after this second: people have come by then.
 const QUIET_UNTIL: u64 = 12;

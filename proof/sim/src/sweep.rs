@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::totals::Totals;
 use crate::{draw, run::run, say::say, world::Knobs};
 
-/// Seeds done in one go by one thread, and one line of the report.
+/// Seeds done in one go by one thread, and one line of the report while it runs.
 const CHUNK: u64 = 250;
 /// Between two words on how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ pub(crate) struct Sweep {
 enum Line {
     /// The first: what built the runs that follow.
     Build { fingerprint: String },
-    /// A chunk that is done.
+    /// Seeds that are done: a chunk, or as many beside each other as there are when the report is next read.
     Done { seeds: Range<u64>, totals: Totals },
 }
 
@@ -89,16 +89,13 @@ impl Progress {
 }
 
 impl Sweep {
-    /// Runs it. Returns whether any seed failed.
+    /// Runs it. Returns whether any seed failed, or had too few faults to prove anything.
     pub(crate) fn run(&self) -> anyhow::Result<bool> {
         let (done, before) = match &self.report {
             Some(path) => self.done(path)?,
             None => (Vec::new(), Totals::default()),
         };
-        let chunks: Vec<Range<u64>> = (self.seeds.start / CHUNK..self.seeds.end.div_ceil(CHUNK))
-            .map(|n| (n * CHUNK).max(self.seeds.start)..((n + 1) * CHUNK).min(self.seeds.end))
-            .filter(|chunk| !done.contains(chunk))
-            .collect();
+        let chunks = missing(&self.seeds, &done);
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let began = Instant::now();
         let wanted = before.runs + chunks.iter().map(|chunk| chunk.end - chunk.start).sum::<u64>();
@@ -116,7 +113,10 @@ impl Sweep {
             say(format_args!("{ran_before} schedules were done before"));
         }
         totals.tell(ran_before, began.elapsed().as_secs_f64());
-        Ok(!totals.failures.is_empty())
+        if let Some(path) = &self.report {
+            self.done(path)?;
+        }
+        Ok(!totals.failures.is_empty() || !totals.has_enough_faults())
     }
 
     /// One thread's share.
@@ -182,7 +182,8 @@ impl Sweep {
         Knobs { no_failover: self.no_failover }
     }
 
-    /// The chunks of these seeds that the report has as done, and what they came to.
+    /// Which of these seeds the report has as done, and what they came to. Writes it anew with a line for all that are beside
+    /// each other.
     ///
     /// # Errors
     /// When the report cannot be read or written, is none, or is another build's.
@@ -190,10 +191,9 @@ impl Sweep {
         let runs = FINGERPRINT_SEEDS.map(|seed| run(draw::schedule(seed), self.knobs()).hash);
         let ours = runs.fold(0, |all: u64, hash| all.rotate_left(1) ^ hash);
         let ours = format!("{ours:016x}");
-        let (mut done, mut totals) = (Vec::new(), Totals::default());
         if !path.exists() {
             append(path, &Line::Build { fingerprint: ours })?;
-            return Ok((done, totals));
+            return Ok((Vec::new(), Totals::default()));
         }
         let text =
             fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -207,15 +207,66 @@ impl Sweep {
             _ => anyhow::bail!("{}: not a sweep's report", path.display()),
         }
         // The last line may have been cut off: its chunk is run again.
-        for line in lines.map_while(Result::ok) {
-            let Line::Done { seeds, totals: part } = line else { continue };
-            if self.seeds.start <= seeds.start && seeds.end <= self.seeds.end {
+        let mut parts: Vec<(Range<u64>, Totals)> = lines
+            .map_while(Result::ok)
+            .filter_map(|line| match line {
+                Line::Done { seeds, totals } => Some((seeds, totals)),
+                Line::Build { .. } => None,
+            })
+            .collect();
+        parts.sort_by_key(|(seeds, _)| seeds.start);
+        let mut whole: Vec<(Range<u64>, Totals)> = Vec::new();
+        for (seeds, part) in parts {
+            match whole.last_mut().filter(|(before, _)| before.end == seeds.start) {
+                Some((before, totals)) => {
+                    before.end = seeds.end;
+                    totals.merge(part);
+                }
+                None => whole.push((seeds, part)),
+            }
+        }
+        write(path, ours, &whole)?;
+        let (mut done, mut totals) = (Vec::new(), Totals::default());
+        for (seeds, part) in whole {
+            let is_inside = self.seeds.start <= seeds.start && seeds.end <= self.seeds.end;
+            let is_outside = seeds.end <= self.seeds.start || self.seeds.end <= seeds.start;
+            anyhow::ensure!(
+                is_inside || is_outside,
+                "{}: it has {seeds:?} in one, a part of which you ask for: ask for all of it, or name another file",
+                path.display()
+            );
+            if is_inside {
                 done.push(seeds);
                 totals.merge(part);
             }
         }
         Ok((done, totals))
     }
+}
+
+/// What is left of `seeds` beside `done`, which are in order and do not touch each other; in chunks.
+fn missing(seeds: &Range<u64>, done: &[Range<u64>]) -> Vec<Range<u64>> {
+    let starts = [seeds.start].into_iter().chain(done.iter().map(|it| it.end));
+    let ends = done.iter().map(|it| it.start).chain([seeds.end]);
+    let gaps = starts.zip(ends).filter(|(start, end)| start < end);
+    let chunks = gaps.flat_map(|(start, end)| {
+        (start / CHUNK..end.div_ceil(CHUNK))
+            .map(move |n| (n * CHUNK).max(start)..((n + 1) * CHUNK).min(end))
+    });
+    chunks.collect()
+}
+
+/// Writes the report anew, in one step.
+fn write(path: &Path, fingerprint: String, parts: &[(Range<u64>, Totals)]) -> anyhow::Result<()> {
+    let next = path.with_extension("next");
+    if next.exists() {
+        fs::remove_file(&next)?;
+    }
+    append(&next, &Line::Build { fingerprint })?;
+    for (seeds, totals) in parts {
+        append(&next, &Line::Done { seeds: seeds.clone(), totals: totals.clone() })?;
+    }
+    fs::rename(&next, path).with_context(|| format!("writing {}", path.display()))
 }
 
 fn append(path: &Path, line: &Line) -> anyhow::Result<()> {
@@ -249,11 +300,18 @@ mod tests {
         let path = std::env::temp_dir().join(format!("outlast-sweep-{}", std::process::id()));
         assert!(!sweep(248..252, &path).run().unwrap());
         let (done, totals) = sweep(248..255, &path).done(&path).unwrap();
-        assert_eq!((done, totals.runs), (vec![248..250, 250..252], 4));
+        assert_eq!((done, totals.runs), (Vec::from([248..252]), 4));
+        // Only what is missing is run.
+        assert!(!sweep(248..255, &path).run().unwrap());
+        let (done, totals) = sweep(248..255, &path).done(&path).unwrap();
+        assert_eq!((done, totals.runs), (Vec::from([248..255]), 7));
+        assert!(sweep(250..255, &path).done(&path).is_err(), "a part of what is told in one");
         // Cut off in the middle of a line.
+        assert!(!sweep(258..260, &path).run().unwrap());
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() - 9]).unwrap();
-        assert_eq!(sweep(248..252, &path).done(&path).unwrap().0, vec![248..250]);
+        let (done, _) = sweep(248..260, &path).done(&path).unwrap();
+        assert_eq!(missing(&(248..260), &done), Vec::from([255..260]));
         fs::write(&path, "{\"build\":{\"fingerprint\":\"0\"}}\n").unwrap();
         let error = sweep(0..1, &path).done(&path).unwrap_err().to_string();
         assert!(error.contains("another build's"), "{error}");

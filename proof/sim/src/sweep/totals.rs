@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{run::Outcome, say::say, schedule::What};
+use crate::{draw::FAULTS_MIN, run::Outcome, say::say, schedule::What};
 
 /// Gaps are counted in classes of so many milliseconds.
 const GAP_CLASS_MS: u32 = 50;
@@ -77,6 +77,11 @@ impl Totals {
         for (sum, count) in self.faults.iter_mut().zip(counts) {
             *sum += count;
         }
+    }
+
+    /// Whether every run that came to its end had as many faults as are drawn.
+    pub(crate) fn has_enough_faults(&self) -> bool {
+        self.faults_least.is_none_or(|least| u64::from(least) >= FAULTS_MIN)
     }
 
     /// The gap below which `permille` of all gaps are, in milliseconds.
