@@ -22,7 +22,7 @@ use outlast_model::{Generation, Jitter, NodeId, RoomName, Time};
 use part::{Part, Stray};
 use probe::{PROBE_MAX, Probes};
 
-use crate::{AskId, DirectoryUse, Output, Role};
+use crate::{AskId, DirectoryUse, Output, PartFacts, Role};
 
 /// How often one claim is tried anew because the directory knows more than this gateway.
 const CLAIM_TRIES_MAX: u32 = 3;
@@ -126,6 +126,10 @@ impl Claims {
     /// How many partitions of the directory count as away.
     pub(crate) fn away(&self) -> usize {
         self.parts.iter().filter(|part| part.is_away()).count()
+    }
+
+    pub(crate) fn part_facts(&self, now: Time) -> Vec<PartFacts> {
+        self.parts.iter().map(|part| part.facts(now)).collect()
     }
 
     /// How long a claim of `room` may take now.
@@ -271,9 +275,16 @@ impl Claims {
 
     fn send(&mut self, now: Time, at: Partition, request: Request, purpose: Purpose) -> bool {
         let part = &mut self.parts[usize::from(at.0)];
-        let Ok(call) = part.caller.ask(now, request, &mut self.said) else { return false };
-        self.purposes.insert(call, purpose);
-        true
+        match part.caller.ask(now, request, &mut self.said) {
+            Ok(call) => {
+                self.purposes.insert(call, purpose);
+                true
+            }
+            Err(why) => {
+                part.shed[why as usize] += 1;
+                false
+            }
+        }
     }
 
     fn id(&mut self) -> PlacementId {

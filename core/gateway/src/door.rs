@@ -364,8 +364,21 @@ pub struct Facts {
     pub probes_found: u64,
     /// Partitions of the directory that count as away.
     pub directory_away: usize,
+    /// Each partition of the directory, in order.
+    pub directory_parts: Vec<PartFacts>,
     /// How long a join waits for the directory at most now: the longest of all partitions.
     pub directory_deadline: Duration,
+}
+
+/// One partition of the directory, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartFacts {
+    /// It counts as away.
+    pub away: bool,
+    /// How long ago its changes were last heard of; since the start if never.
+    pub view_age: Duration,
+    /// Requests that were not sent, so far: it counted as away; too many were under way.
+    pub shed: [u64; 2],
 }
 
 /// The nodes of a view, counted by health.

@@ -16,8 +16,8 @@ mod tell;
 
 pub use asks::{ASKS_MAX, JOINS_MAX, REACH_MAX};
 pub use door::{
-    AskId, DirectoryUse, Facts, Goal, Input, Located, NodeRefusal, Output, RoleConfig, Session,
-    StreamEvent, Unplaced,
+    AskId, DirectoryUse, Facts, Goal, Input, Located, NodeRefusal, Output, PartFacts, RoleConfig,
+    Session, StreamEvent, Unplaced,
 };
 pub use hints::{HINTS_KEPT, HINTS_MAX, Remembered, SNAPSHOT_AGE_MAX};
 pub use outlast_control::{

@@ -340,6 +340,7 @@ impl Role {
             provisional: self.claims.provisional,
             probes_found: self.claims.probes.found,
             directory_away: self.claims.away(),
+            directory_parts: self.claims.part_facts(now),
             directory_deadline: self.claims.longest(),
         }
     }

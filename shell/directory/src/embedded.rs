@@ -58,6 +58,7 @@ impl Engine for Embedded {
 
     fn state(&self, _at: Partition) -> PartState {
         PartState {
+            engine: "embedded",
             decides: Some("this process".to_owned()),
             rooms: Some(self.lock().rooms()),
             ..PartState::default()

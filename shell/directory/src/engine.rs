@@ -16,12 +16,16 @@ pub type Answer = BoxFuture<'static, Reply>;
 /// How a partition is, as far as its connections tell. Nobody's health depends on it; for operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartState {
+    /// What keeps it: `embedded`, `etcd`, `redis`, `sentinel` or `cluster`.
+    pub engine: &'static str,
     /// Whoever decides claims now, `host:port`; `None` while nobody is known who does.
     pub decides: Option<String>,
     /// Changes of `decides` since the start.
     pub changes: u64,
     /// How far the replica that is furthest behind lags, where the engine tells.
     pub lag: Option<Duration>,
+    /// How many entries of the log the member lacks that is furthest behind of those that answer, where the engine tells.
+    pub behind_entries: Option<u64>,
     /// Rooms that are held, where that is known without asking.
     pub rooms: Option<usize>,
     /// The last trouble, in words without secrets.

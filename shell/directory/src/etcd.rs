@@ -134,8 +134,15 @@ impl Engine for Etcd {
             (None, Some(id)) => Some(format!("member {id:x}")),
             (None, None) => None,
         };
-        let (changes, trouble) = (rotation.board.changes(), rotation.board.last_trouble());
-        PartState { decides, changes, trouble, ..PartState::default() }
+        let behind = members.iter().filter_map(|member| Some(member.health?.lag_entries));
+        PartState {
+            engine: "etcd",
+            decides,
+            changes: rotation.board.changes(),
+            behind_entries: behind.max(),
+            trouble: rotation.board.last_trouble(),
+            ..PartState::default()
+        }
     }
 }
 

@@ -115,6 +115,16 @@ enum Topology {
     Cluster(Arc<Cluster>),
 }
 
+impl Topology {
+    fn name(&self) -> &'static str {
+        match self {
+            Topology::Single => "redis",
+            Topology::Sentinel(_) => "sentinel",
+            Topology::Cluster(_) => "cluster",
+        }
+    }
+}
+
 impl Redis {
     /// Begins to connect to `servers`. Must be called within a tokio runtime.
     ///
@@ -213,14 +223,16 @@ impl Engine for Redis {
     }
 
     fn state(&self, at: Partition) -> PartState {
-        let Shared { routes, board, .. } = &*self.shared;
+        let Shared { routes, board, topology, .. } = &*self.shared;
         let primary = routes.primary(at);
         let serving = primary.as_ref().filter(|primary| primary.node().link().is_some());
         let remark = primary.as_ref().and_then(|primary| primary.node().remark());
         PartState {
+            engine: topology.name(),
             decides: serving.map(|primary| primary.at().to_string()),
             changes: routes.changes(at),
             lag: serving.and_then(|primary| primary.replication()?.lag()),
+            behind_entries: None,
             rooms: None,
             trouble: remark.or_else(|| board.last_trouble()),
         }

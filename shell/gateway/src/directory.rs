@@ -55,6 +55,12 @@ pub(crate) async fn carry(
     clock: Clock,
     metrics: DirectoryMetrics,
 ) {
+    let look = |metrics: &DirectoryMetrics| {
+        for at in (0..engine.partitions().get()).map(Partition) {
+            metrics.state(at, &engine.state(at));
+        }
+    };
+    look(&metrics);
     let mut answers = FuturesUnordered::new();
     let mut states = interval(STATE_INTERVAL);
     loop {
@@ -65,14 +71,10 @@ pub(crate) async fn carry(
                 answers.push(answer.map(move |reply| (call, operation, asked_at, reply)));
             }
             Some((call, operation, asked_at, reply)) = answers.next() => {
-                metrics.answered(operation, reply.outcome(), clock.now().since(asked_at));
+                metrics.answered(call.at, operation, reply.outcome(), clock.now().since(asked_at));
                 role.input(Input::Directory { call, reply });
             }
-            _ = states.tick() => {
-                for at in (0..engine.partitions().get()).map(Partition) {
-                    metrics.state(at, &engine.state(at));
-                }
-            }
+            _ = states.tick() => look(&metrics),
         }
     }
 }

@@ -156,6 +156,7 @@ impl Metrics {
         raise(&self.provisional, facts.provisional);
         raise(&self.probes_found, facts.probes_found);
         set(&self.directory.away, facts.directory_away);
+        self.directory.parts(&facts.directory_parts);
         self.directory.deadline_seconds.set(facts.directory_deadline.as_secs_f64());
     }
 

@@ -7,6 +7,7 @@ use outlast_directory::{Caller, Partition, Revision, RoomKey};
 use outlast_model::{RoomName, Time};
 
 use super::announce::ANNOUNCING_MAX;
+use crate::PartFacts;
 
 /// A record of a room that nobody has named here, or that is kept in another partition.
 #[derive(Clone, Debug)]
@@ -29,6 +30,10 @@ pub(super) struct Part {
     queued: BTreeSet<RoomName>,
     pub(super) announcing: usize,
     pub(super) was_away: bool,
+    /// When its changes were last heard of.
+    pub(super) seen_at: Time,
+    /// Requests that were not sent, by why.
+    pub(super) shed: [u64; 2],
 }
 
 impl Part {
@@ -43,7 +48,13 @@ impl Part {
             queued: BTreeSet::new(),
             announcing: 0,
             was_away: false,
+            seen_at: now,
+            shed: [0; 2],
         }
+    }
+
+    pub(super) fn facts(&self, now: Time) -> PartFacts {
+        PartFacts { away: self.is_away(), view_age: now.since(self.seen_at), shed: self.shed }
     }
 
     pub(super) fn is_away(&self) -> bool {

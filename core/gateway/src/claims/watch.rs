@@ -69,7 +69,7 @@ impl Role {
     /// Takes what has changed, and asks for more if there may be some.
     pub(super) fn changed(&mut self, now: Time, at: Partition, changes: Changes) {
         let part = self.claims.part_mut(at);
-        part.revision = changes.revision;
+        (part.revision, part.seen_at) = (changes.revision, now);
         if !changes.events.is_empty() {
             part.watch_at = now;
         }
