@@ -1,13 +1,16 @@
 //! The subcommands: what they take and what they print.
 
-use std::{io::Write as _, ops::Range, sync::Arc, time::Duration};
+use std::{io::Write as _, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use outlast_directory_proof::{
     Consistency, Fault, FaultKind, Grounds, LANES_MAX, LOSSES_MAX, Outcome, Reads, Run, Sweep,
     connect, long_lists_come_whole,
-    servers::{Cluster, Etcd, InProcess, Lab, Network, Sentinels, Shards, Single, enter_namespace},
+    servers::{
+        Cluster, Etcd, InProcess, Lab, Network, Programs, Sentinels, Shards, Single,
+        enter_namespace,
+    },
     summaries_run_out,
 };
 use outlast_engines::{Engine, Partition};
@@ -116,6 +119,9 @@ pub(crate) struct Histories {
     /// Rooms that each region places a second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
+    /// etcd or Redis, or Valkey, to be started instead of the installed one
+    #[arg(long)]
+    server: Option<PathBuf>,
     /// How many replicas a claim waits for with sentinel or cluster; as many as in a gateway if not told, which is 1
     #[arg(long)]
     replicas: Option<u32>,
@@ -139,6 +145,10 @@ struct Sum {
 
 impl Histories {
     pub(crate) fn run(self) -> anyhow::Result<bool> {
+        if let Some(server) = &self.server {
+            let (etcd, redis) = (server.clone(), server.clone());
+            Programs { etcd, redis }.choose();
+        }
         let network = match self.fault {
             FaultKind::Cut => {
                 enter_namespace()?;

@@ -12,7 +12,7 @@ use super::{
     Lab, READY_DEADLINE, Stored,
     ground::{Ground, Network, REGIONS, clear},
     process::{Process, output, wait},
-    stored,
+    programs, stored,
 };
 
 /// How long etcd may take to throw history away.
@@ -71,7 +71,7 @@ impl Etcd {
         for (n, (client, peer)) in places.into_iter().enumerate() {
             let data = etcd.ground.path().join(format!("m{n}"));
             let words = format!(
-                "etcd --name m{n} --data-dir {} --listen-client-urls http://{client} \
+                "--name m{n} --data-dir {} --listen-client-urls http://{client} \
                  --advertise-client-urls http://{client} --listen-peer-urls http://{peer} \
                  --initial-advertise-peer-urls http://{peer} --initial-cluster {all} \
                  --initial-cluster-state new --heartbeat-interval 100 --election-timeout 1000 \
@@ -79,7 +79,8 @@ impl Etcd {
                  --auto-compaction-retention 5m --logger zap --log-level warn",
                 data.display()
             );
-            let command = words.split_whitespace().map(str::to_owned).collect();
+            let words = words.split_whitespace().map(str::to_owned);
+            let command = [programs::etcd()].into_iter().chain(words).collect();
             let command = etcd.ground.inside(n % REGIONS, command);
             let log = etcd.ground.path().join(format!("m{n}.log"));
             etcd.members.push(Member { process: Process::new(command, log), client, data });

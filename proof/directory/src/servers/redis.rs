@@ -9,7 +9,7 @@ use super::{
     READY_DEADLINE, Stored,
     ground::{Ground, clear},
     process::{Process, output, wait},
-    stored,
+    programs, stored,
 };
 
 /// A Redis server.
@@ -43,7 +43,7 @@ impl Redis {
         );
         let more: String = more.iter().map(|setting| format!("{setting}\n")).collect();
         let file = ground.path().join(format!("{name}.conf"));
-        let command = ["redis-server", &file.display().to_string()].map(str::to_owned).to_vec();
+        let command = vec![programs::redis(), file.display().to_string()];
         let log = ground.path().join(format!("{name}.log"));
         let process = Process::new(ground.server(region, command)?, log);
         let redis = Redis { process, host, port, data, file, settings: own + &more };

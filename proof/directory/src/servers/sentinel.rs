@@ -11,6 +11,7 @@ use super::{
     Lab, READY_DEADLINE, Stored,
     ground::{Ground, Network, REGIONS},
     process::{Process, wait},
+    programs,
     redis::{Redis, ask},
 };
 
@@ -51,7 +52,7 @@ impl Sentinels {
         for region in 0..REGIONS {
             let file = ground.path().join(format!("sentinel{region}.conf"));
             let command =
-                ["redis-sentinel", &file.display().to_string()].map(str::to_owned).to_vec();
+                vec![programs::redis(), file.display().to_string(), "--sentinel".to_owned()];
             let log = ground.path().join(format!("sentinel{region}.log"));
             let process = Process::new(ground.server(region, command)?, log);
             watchers.push(Watcher { process, host: ground.host(region), port: Ground::port()? });
