@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use common::{conforms, goes_well, survives};
 use outlast_directory_proof::{
     Consistency, Fault, FaultKind, LOSSES_MAX,
     servers::{Cluster, Etcd, Network, Sentinels, Shards, Single},
 };
 use tokio::task::spawn_blocking;
+use trial::{conforms, goes_well, survives};
 
-mod common;
+mod trial;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_is_the_table_and_survives_its_leader() {

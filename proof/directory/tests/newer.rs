@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use common::{conforms, survives};
 use outlast_directory_proof::{
     Consistency, LOSSES_MAX,
     servers::{Cluster, Etcd, Network, Programs, Sentinels, Single},
 };
 use tokio::task::spawn_blocking;
+use trial::{conforms, survives};
 
-mod common;
+mod trial;
 
 /// Starts servers of the newer programs.
 async fn start<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
