@@ -85,7 +85,7 @@ impl Commit {
     /// # Errors
     /// When there is no connection, or there are too many before it.
     pub(super) fn submit(&self, call: Call, fence: String) -> Result<Pending, Fault> {
-        if self.lines.iter().all(|line| line.link().is_none()) {
+        if !self.lines.iter().any(|line| line.link().is_some() && line.is_named()) {
             return Err(Fault::Unavailable);
         }
         let stage = Arc::new(AtomicU8::new(QUEUED));
@@ -172,7 +172,9 @@ async fn send(
         }
         return Vec::new();
     };
-    let is_kept = replicas == 0 || is_replicated(line, &answers[group.len()..], replicas);
+    // A replica that has it may be another than the one which is about to take over.
+    let is_kept =
+        replicas == 0 || is_replicated(line, &answers[group.len()..], replicas) && line.is_named();
     answers.truncate(group.len());
     let mut unknown = Vec::new();
     for (job, answer) in group.into_iter().zip(answers) {

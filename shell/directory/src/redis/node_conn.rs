@@ -32,8 +32,8 @@ use crate::{HostPort, Secret};
 const CONNECT_MAX: Duration = Duration::from_millis(600);
 /// Longest time for an answer. After it the connection counts as dead, for everybody.
 pub(super) const RESPONSE_MAX: Duration = Duration::from_millis(1_000);
-/// How long Sentinels may take to agree on a server that is connected.
-const AGREE_MAX: Duration = Duration::from_secs(2);
+/// How long Sentinels may take to agree on a server that is connected: longer than they are held to it, and a look.
+const AGREE_MAX: Duration = Duration::from_secs(4);
 /// After so long without a byte from the server it is asked whether it lives.
 const PING_AFTER: Duration = Duration::from_millis(500);
 /// Pause before a connection is made again, not counting jitter; doubles up to [`REOPEN_MAX`].
@@ -117,6 +117,12 @@ impl NodeConn {
         let mut task = JoinSet::new();
         task.spawn(inner.clone().keep());
         NodeConn { inner, _task: task }
+    }
+
+    /// Whether Sentinels, if there are any, agree now that it is the primary.
+    pub(super) fn is_named(&self) -> bool {
+        let Some(agreed) = &self.door().agreed else { return true };
+        agreed.borrow().as_ref().is_some_and(|agreed| agreed.at == *self.at())
     }
 
     pub(super) fn at(&self) -> &HostPort {

@@ -32,6 +32,12 @@ const GRACE: Duration = Duration::from_millis(250);
 /// from 0, are believed so much later.
 const ANEW_AFTER: Duration = Duration::from_secs(5);
 
+/// After Sentinels did not agree for a while, the same primary of the same election is believed in again when they have agreed for
+/// so long: one of them may be putting another in its place, without being heard from here, and it would lose what it
+/// takes until then, with a replica or without. Lower: acknowledged writes are lost when a cut ends in the middle of an
+/// election; higher: rooms are placed without the directory for longer after each trouble.
+const HOLD: Duration = Duration::from_secs(2);
+
 /// The Sentinels of one primary.
 pub(super) struct Sentinels {
     /// What they call it.
@@ -57,7 +63,7 @@ struct Named {
     is_replaced: bool,
 }
 
-/// Whom most Sentinels name, and when they were asked.
+/// Whom most Sentinels name for long enough, and when they were asked.
 #[derive(Clone, Debug)]
 pub(super) struct Agreed {
     pub(super) at: HostPort,
@@ -70,12 +76,12 @@ impl Sentinels {
         let mut current: Option<Named> = None;
         // When it was reached last, or believed in.
         let mut good = Instant::now();
+        let mut trust = Trust::default();
         loop {
             let asked = Instant::now();
             let said = self.ask_all().await;
-            if let Some(at) = agreed(&said, self.conns.len()) {
-                self.agreed.send_replace(Some(Agreed { at, asked }));
-            }
+            let at = trust.judge(asked, agreed(&said, self.conns.len()));
+            self.agreed.send_replace(at.map(|at| Agreed { at, asked }));
             let primary = self.routes.primary(Partition(0));
             if primary.is_some_and(|primary| primary.node().link().is_some()) {
                 good = Instant::now();
@@ -110,6 +116,37 @@ impl Sentinels {
     }
 }
 
+/// Whether what Sentinels agree on may be relied upon.
+#[derive(Debug, Default)]
+struct Trust {
+    /// The last primary that they agreed on, by its election.
+    last: Option<(HostPort, u64)>,
+    /// They did not agree on it in between, and since when they do again.
+    doubted: bool,
+    again: Option<Instant>,
+}
+
+impl Trust {
+    /// Takes what they agreed on when they were `asked`; returns whom to rely upon.
+    fn judge(&mut self, asked: Instant, agreed: Option<(HostPort, u64)>) -> Option<HostPort> {
+        let Some(now) = agreed else {
+            (self.doubted, self.again) = (self.last.is_some(), None);
+            return None;
+        };
+        let is_same = self.last.as_ref() == Some(&now);
+        let (at, _) = &now;
+        if is_same && self.doubted {
+            let again = *self.again.get_or_insert(asked);
+            if asked.duration_since(again) < HOLD {
+                return None;
+            }
+        }
+        let at = at.clone();
+        *self = Trust { last: Some(now), doubted: false, again: None };
+        Some(at)
+    }
+}
+
 /// The highest election counts. One that is lower than what was known counts only when nobody has been reached for a while:
 /// an isolated Sentinel tells of the past, but those that were set up anew begin at 0.
 fn choose(said: Vec<Named>, current: Option<&Named>, away: Duration) -> Option<Named> {
@@ -121,14 +158,17 @@ fn choose(said: Vec<Named>, current: Option<&Named>, away: Duration) -> Option<N
     }
 }
 
-/// Whom more than half of `all` Sentinels name, while none of those that answer is putting another one in its place.
-fn agreed(said: &[Named], all: usize) -> Option<HostPort> {
+/// Whom more than half of `all` Sentinels name, by the latest election that they know of, while none of those that answer is
+/// putting another one in its place.
+fn agreed(said: &[Named], all: usize) -> Option<(HostPort, u64)> {
     if said.iter().any(|named| named.is_replaced) {
         return None;
     }
     let count =
         |at: &HostPort| said.iter().filter(|named| named.at == *at && !named.is_down).count();
-    said.iter().map(|named| &named.at).find(|at| 2 * count(at) > all).cloned()
+    let at = said.iter().map(|named| &named.at).find(|at| 2 * count(at) > all)?;
+    let epoch = said.iter().filter(|named| named.at == *at).map(|named| named.epoch).max()?;
+    Some((at.clone(), epoch))
 }
 
 async fn named(conn: &NodeConn, name: &str) -> Option<Named> {
@@ -203,12 +243,39 @@ mod tests {
         let all = |said: &[&Named]| {
             agreed(&said.iter().map(|named| (*named).clone()).collect::<Vec<_>>(), 3)
         };
-        assert_eq!(all(&[&one, &other, &one]), Some(one.at.clone()));
-        assert_eq!(all(&[&one, &one]), Some(one.at.clone()));
+        assert_eq!(all(&[&one, &other, &one]), Some((one.at.clone(), 1)));
+        assert_eq!(all(&[&one, &one]), Some((one.at.clone(), 1)));
         assert_eq!(all(&[&one]), None);
         assert_eq!(all(&[&one, &down, &other]), None);
         assert_eq!(all(&[&one, &one, &replaced]), None);
         assert_eq!(agreed(&[], 0), None);
+    }
+
+    #[test]
+    fn after_a_doubt_the_same_primary_is_relied_upon_again_only_after_a_while() {
+        let at = |host: &str| HostPort { host: host.to_owned(), port: 6379 };
+        let (start, mut trust) = (Instant::now(), Trust::default());
+        let mut judge = |ms: u64, agreed: Option<(&str, u64)>| {
+            let agreed = agreed.map(|(host, epoch)| (at(host), epoch));
+            trust.judge(start + Duration::from_millis(ms), agreed).map(|at| at.host)
+        };
+        let a = Some("a".to_owned());
+        assert_eq!((judge(0, None), judge(0, Some(("a", 1)))), (None, a.clone()), "the first");
+        assert_eq!(judge(1_000, Some(("a", 1))), a);
+        assert_eq!((judge(2_000, None), judge(3_000, Some(("a", 1)))), (None, None));
+        assert_eq!(judge(4_900, Some(("a", 1))), None);
+        // Another doubt begins it anew.
+        assert_eq!((judge(4_950, None), judge(5_000, Some(("a", 1)))), (None, None));
+        assert_eq!(judge(7_000, Some(("a", 1))), a);
+        // One that was elected since is not waited for, nor the same one if it was elected anew.
+        assert_eq!(
+            (judge(8_000, None), judge(8_100, Some(("b", 2)))),
+            (None, Some("b".to_owned()))
+        );
+        assert_eq!(
+            (judge(9_000, None), judge(9_100, Some(("b", 3)))),
+            (None, Some("b".to_owned()))
+        );
     }
 
     #[test]
