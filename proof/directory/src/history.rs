@@ -33,4 +33,6 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// When the whole content was taken away on purpose: at one moment within each of these.
     pub wipes: Vec<(Time, Time)>,
+    /// The engine sends a claim to a second server when the first is silent: one that was superseded may have taken effect before.
+    pub asks_twice: bool,
 }

@@ -132,7 +132,7 @@ impl Run {
         let outage = outage(&operations, |room| {
             Desk::partition(homes[0].engine().as_ref(), desk.number(room))
         });
-        let judged = self.judge(operations, happened, outage).await?;
+        let judged = self.judge(operations, happened, (outage, lab.asks_twice())).await?;
         let unnoticed = self.unnoticed(&desk, &homes, &judged.findings, &before, &after);
         let outcome = Outcome {
             rooms,
@@ -180,7 +180,7 @@ impl Run {
         &self,
         operations: Vec<Operation>,
         happened: Happened,
-        outage: Duration,
+        (outage, asks_twice): (Duration, bool),
     ) -> anyhow::Result<Outcome> {
         let count = |failure: Failure| {
             let failed = Reply::Failed(failure);
@@ -192,7 +192,7 @@ impl Run {
             _ => Vec::new(),
         };
         let consistency = self.consistency;
-        let history = History { operations, wipes };
+        let history = History { operations, wipes, asks_twice };
         let findings = spawn_blocking(move || check(&history, consistency)).await?;
         Ok(Outcome {
             rooms: 0,

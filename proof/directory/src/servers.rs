@@ -62,6 +62,11 @@ pub trait Lab: Send {
     /// How many servers faults may hit.
     fn servers(&self) -> usize;
 
+    /// Whether the engine sends a claim to a second server when the first is silent.
+    fn asks_twice(&self) -> bool {
+        false
+    }
+
     /// Which of them decides now, as far as they say; `None` when all do.
     fn decides(&self) -> Option<usize>;
 

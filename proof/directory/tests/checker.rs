@@ -62,7 +62,7 @@ fn history(lines: &[Line]) -> History {
         reply: reply.clone(),
     };
     let operations = lines.iter().enumerate().map(operation).collect();
-    History { operations, wipes: Vec::new() }
+    History { operations, ..History::default() }
 }
 
 fn strict(lines: &[Line]) -> Findings {
@@ -165,6 +165,25 @@ fn a_wipe_takes_everything_with_it_at_one_moment() {
     };
     assert!(wiped(3, 4).is_empty());
     assert!(!wiped(11, 12).is_empty());
+}
+
+/// etcd, a member frozen: the claim took effect by the first member, the second was asked when the room had moved on.
+#[test]
+fn where_servers_are_asked_twice_who_was_superseded_may_have_won_before() {
+    let lines = [
+        (0, 9, place(10, 1), held(11, 3)),
+        (1, 2, place(10, 2), held(10, 1)),
+        (3, 4, replace(10, 11, 3), won(11, 3)),
+    ];
+    wrong(&lines, &[Kind::NoOrder]);
+    let twice = |lines: &[Line]| {
+        check(&History { asks_twice: true, ..history(lines) }, Consistency::Linearizable)
+    };
+    assert!(twice(&lines).anomalies.is_empty());
+    // Who was told of another holder under its own generation or a lower one has never had it.
+    let mut never = lines.to_vec();
+    never[0].3 = held(10, 4);
+    assert!(!twice(&never).anomalies.is_empty());
 }
 
 #[test]

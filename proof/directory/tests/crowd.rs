@@ -78,7 +78,7 @@ fn history(seed: u64, count: usize, unknown_percent: u32) -> History {
         request: flight.request,
         reply,
     });
-    History { operations: operations.collect(), wipes: Vec::new() }
+    History { operations: operations.collect(), ..History::default() }
 }
 
 #[test]

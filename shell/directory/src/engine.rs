@@ -45,6 +45,10 @@ pub struct PartState {
 /// **Answers** come within [`REPLY_MAX`]. A request that may have reached a server and has no answer by then is answered
 /// [`Unknown`](outlast_directory::Failure::Unknown), never `Unavailable`.
 ///
+/// **Twice.** An engine may send a claim to a second server when the first one is silent. Told that the room is held or ended under a
+/// higher generation than it wanted, whoever claimed may have had it before and been superseded; where the room is now, the
+/// answer says either way.
+///
 /// **Instance.** It differs from the last one not only when the content was lost but whenever some of it may have been: when a
 /// replica that may lack acknowledged writes has become the one that decides.
 pub trait Engine: Send + Sync {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use outlast_directory::{Failure, Reply, Request, RoomKey};
+use outlast_directory::{Failure, Placed, Reply, Request, RoomKey};
 use outlast_model::Time;
 
 use super::{
@@ -175,6 +175,11 @@ fn events<'a>(
             Reply::Failed(Failure::Unknown) => (None, None),
             reply => (Some(operation.end), Some(reply.clone())),
         };
+        if history.asks_twice && is_superseded(operation) {
+            let asked = Asked { request: operation.request.clone(), reply: None };
+            let what = What::Asked(Box::new(asked));
+            both.push((Some(*operation), Event { start: operation.start, end: None, what }));
+        }
         let start = if is_lookup { Time::ZERO } else { operation.start };
         let asked = Asked { request: operation.request.clone(), reply };
         let what = What::Asked(Box::new(asked));
@@ -182,6 +187,18 @@ fn events<'a>(
     }
     both.sort_by_key(|(_, event)| event.start);
     both.into_iter().unzip()
+}
+
+/// Whether a claim was told that the room is a later one than it wanted.
+fn is_superseded(operation: &Operation) -> bool {
+    let (Request::Place { want, .. } | Request::Replace { want, .. }) = &operation.request else {
+        return false;
+    };
+    match &operation.reply {
+        Reply::Placed(Placed::Held(held)) => held.generation > want.generation,
+        Reply::Failed(Failure::Fenced(ended)) => *ended >= want.generation,
+        _ => false,
+    }
 }
 
 /// The last that had begun when event `stuck` ended.

@@ -124,6 +124,10 @@ impl Lab for Etcd {
         self.members.len()
     }
 
+    fn asks_twice(&self) -> bool {
+        true
+    }
+
     fn decides(&self) -> Option<usize> {
         // endpoint, id, version, size, is leader, ...
         let leads =
