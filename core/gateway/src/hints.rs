@@ -25,7 +25,7 @@ pub const HINTS_MAX: usize = 1_000_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hints {
     rooms: BTreeMap<RoomName, Home>,
-    /// Of which start each node was that has not named all its rooms yet, and those that it had.
+    /// Of which start each node was that has not named all its rooms yet, and those of them that nobody has named.
     nodes: BTreeMap<NodeId, (Epoch, BTreeSet<RoomName>)>,
     until: Time,
 }
@@ -43,7 +43,13 @@ impl Hints {
 
     /// `room` is not where it was.
     pub(crate) fn forget(&mut self, room: &RoomName) {
-        let Some(home) = self.rooms.remove(room) else { return };
+        self.named(room);
+        self.rooms.remove(room);
+    }
+
+    /// A node has `room`: more is known of it than the hint, whatever becomes of it there.
+    pub(crate) fn named(&mut self, room: &RoomName) {
+        let Some(home) = self.rooms.get(room) else { return };
         if let Some((_, rooms)) = self.nodes.get_mut(&home.node) {
             rooms.remove(room);
         }
@@ -135,14 +141,12 @@ impl Role {
         newer && self.living_home(room).is_some() || self.hinted(room).is_some()
     }
 
-    /// `node` has named all its rooms: it has those and no others.
+    /// `node` has named all its rooms: it has those and no others. What was said of the others is over, unless somebody has
+    /// named them: how long it is kept is then for what became of them there.
     pub(crate) fn hints_synced(&mut self, node: &NodeId) {
         let Some((epoch, rooms)) = self.hints.nodes.remove(node) else { return };
         let same = self.nodes.get(node).and_then(|state| state.start) == Some(epoch);
         for room in rooms {
-            if self.view.home(&room).is_some() {
-                continue;
-            }
             let Some(hint) = self.hints.rooms.remove(&room) else { continue };
             // It was over when this gateway was not there; a node that has begun anew has lost it, and its people come back, as
             // they do to a room that has had another home since.

@@ -209,6 +209,7 @@ impl Role {
                     named.insert(room.clone());
                 }
                 let news = self.view.opened(node, &room, generation);
+                self.hints.named(&room);
                 let by = Home { node: node.clone(), generation };
                 self.view.set_settings(now, &room, &by, settings.map(Arc::new));
                 self.hosted(now, node, &room, news, out);

@@ -122,6 +122,7 @@ found! {
     an_older_home_ended_the_stay_at_a_newer_one_again: 5209,
     who_came_after_the_last_beat_of_a_dead_process_was_not_told: 524195,
     a_claim_was_won_for_a_life_that_was_over: 157424,
+    a_snapshot_ended_what_a_home_had_said_since: 224240,
 }
 
 #[test]
