@@ -29,17 +29,14 @@ struct Room {
     /// Who says that it hosts the room; the one that counts comes first.
     hosts: Vec<Home>,
     planned: Option<(Home, Time)>,
-    /// What the directory holds: it settles who counts of two homes of one generation.
-    confirmed: Option<Home>,
 }
 
 impl Room {
+    /// By the node of two of one generation: all gateways must choose alike, whatever they know of the directory
+    /// (`docs/model.md`).
     fn sort(&mut self) {
-        let Room { hosts, confirmed, .. } = self;
-        hosts.sort_by(|a, b| {
-            let key = |home: &Home| (Reverse(home.generation), confirmed.as_ref() != Some(home));
-            key(a).cmp(&key(b)).then_with(|| a.node.cmp(&b.node))
-        });
+        let key = |home: &Home| Reverse(home.generation);
+        self.hosts.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.node.cmp(&b.node)));
     }
 }
 
@@ -127,18 +124,6 @@ impl Homes {
         }
     }
 
-    /// The directory holds `home` for `room`. Returns whether another home counts now.
-    pub(crate) fn confirm(&mut self, room: &RoomName, home: &Home) -> bool {
-        let Some(entry) = self.rooms.get_mut(room) else { return false };
-        if entry.confirmed.as_ref().is_some_and(|before| before.generation > home.generation) {
-            return false;
-        }
-        let before = entry.hosts.first().cloned();
-        entry.confirmed = Some(home.clone());
-        entry.sort();
-        before.as_ref() != entry.hosts.first()
-    }
-
     pub(crate) fn wake_at(&self) -> Option<Time> {
         self.due.first().map(|(until, _)| *until)
     }
@@ -178,19 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_settles_who_counts_of_one_generation() {
+    fn the_highest_generation_counts_and_then_the_lowest_node() {
         let (mut homes, room) = (Homes::default(), RoomName::from("r"));
-        assert!(!homes.confirm(&room, &home("b", 2)), "nothing is kept of an unknown room");
-        ["a", "b", "c"].iter().for_each(|node| homes.insert(&room, home(node, 2)));
+        ["c", "a", "b"].iter().for_each(|node| homes.insert(&room, home(node, 2)));
         homes.insert(&room, home("d", 1));
         assert_eq!(names(homes.hosts(&room)), ["a2", "b2", "c2", "d1"]);
-        assert!(homes.confirm(&room, &home("b", 2)));
-        assert!(!homes.confirm(&room, &home("c", 1)), "it has spoken of a later one");
-        assert_eq!(names(homes.hosts(&room)), ["b2", "a2", "c2", "d1"]);
         homes.insert(&room, home("d", 3));
-        assert_eq!(names(homes.hosts(&room)), ["d3", "b2", "a2", "c2"], "a generation does first");
+        assert_eq!(names(homes.hosts(&room)), ["d3", "a2", "b2", "c2"]);
         assert_eq!(homes.remove(&room, &"d".into()), Some(Generation(3)));
-        assert_eq!(homes.find(&room).0, Some(&home("b", 2)));
+        assert_eq!(homes.find(&room).0, Some(&home("a", 2)));
     }
 
     #[test]
@@ -234,7 +215,6 @@ mod tests {
         Remove(u8),
         Plan(u8, u64),
         Unplan(u8),
-        Confirm(u8, u64),
         Pass(u64),
     }
 
@@ -245,7 +225,6 @@ mod tests {
             (0..4_u8).prop_map(Step::Remove),
             at().prop_map(|(node, generation)| Step::Plan(node, generation)),
             (0..4_u8).prop_map(Step::Unplan),
-            at().prop_map(|(node, generation)| Step::Confirm(node, generation)),
             (1..3_000_u64).prop_map(Step::Pass),
         ]
     }
@@ -256,7 +235,7 @@ mod tests {
         fn who_counts_is_kept_as_it_would_be_found(steps in prop::collection::vec(step(), 1..60)) {
             let (mut homes, room) = (Homes::default(), RoomName::from("r"));
             let mut hosts: BTreeMap<u8, u64> = BTreeMap::new();
-            let (mut planned, mut confirmed, mut now) = (None::<(u8, u64, u64)>, None, 0);
+            let (mut planned, mut now) = (None::<(u8, u64, u64)>, 0);
             for step in steps {
                 let at = Time::from_millis(now);
                 let highest = hosts.values().max().copied().unwrap_or_default();
@@ -283,25 +262,14 @@ mod tests {
                         homes.unplan(&room, &node.to_string().into());
                         planned = planned.filter(|(planned, ..)| *planned != node);
                     }
-                    Step::Confirm(node, generation) => {
-                        homes.confirm(&room, &home(&node.to_string(), generation));
-                        let newer = confirmed.is_none_or(|(_, before)| before <= generation);
-                        if (!hosts.is_empty() || planned.is_some()) && newer {
-                            confirmed = Some((node, generation));
-                        }
-                    }
                     Step::Pass(span) => {
                         now += span;
                         homes.expire(Time::from_millis(now));
                         planned = planned.filter(|(.., until)| *until > now);
                     }
                 }
-                if hosts.is_empty() && planned.is_none() {
-                    confirmed = None;
-                }
-                let best = hosts.iter().max_by_key(|(node, generation)| {
-                    (**generation, confirmed == Some((**node, **generation)), Reverse(**node))
-                });
+                let best =
+                    hosts.iter().max_by_key(|(node, generation)| (**generation, Reverse(**node)));
                 let best = best.map(|(node, generation)| home(&node.to_string(), *generation));
                 let plan = planned.map(|(node, generation, _)| home(&node.to_string(), generation));
                 prop_assert_eq!(homes.find(&room), (best.as_ref(), plan.as_ref()));

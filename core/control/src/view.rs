@@ -267,12 +267,6 @@ impl View {
         self.homes.unplan(room, node);
     }
 
-    /// The directory holds `home` for `room`: of two homes of that generation this one counts. Returns whether another
-    /// home counts now than before. Nothing is kept of a room that has no home here.
-    pub fn confirm(&mut self, room: &RoomName, home: &Home) -> bool {
-        self.homes.confirm(room, home)
-    }
-
     /// When [`View::expire`] next has something to do.
     pub fn wake_at(&self) -> Option<Time> {
         match (self.homes.wake_at(), self.kept.wake_at()) {
@@ -399,9 +393,6 @@ mod tests {
             view.opened(&node.into(), &room, Generation(generation));
         }
         assert_eq!(view.losers(&room), ["c".into(), "a".into()]);
-        let confirmed = Home { node: "c".into(), generation: Generation(2) };
-        assert!(view.confirm(&room, &confirmed));
-        assert_eq!(view.losers(&room), ["b".into(), "a".into()]);
     }
 
     #[test]
