@@ -6,6 +6,7 @@ mod claims;
 mod engine;
 mod fleet;
 mod hints;
+mod late;
 mod laws;
 mod nodes;
 mod pace;
