@@ -85,10 +85,11 @@ impl Etcd {
         settings: EtcdSettings,
     ) -> Result<Etcd, ConnectError> {
         let user = access.user.clone().zip(access.password.clone());
+        let pages = if servers.tls { Some(crate::tls::client(access)?) } else { None };
         let mut endpoints = Vec::new();
         for at in &servers.servers {
             let tls = if servers.tls { Some(tls::client(access, at)?) } else { None };
-            let endpoint = Endpoint::new(at.clone(), tls, user.clone());
+            let endpoint = Endpoint::new(at.clone(), (tls, pages.clone()), user.clone());
             endpoints.push(Arc::new(endpoint.map_err(tls::unusable)?));
         }
         let board = Arc::new(Board::default());

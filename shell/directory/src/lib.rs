@@ -12,6 +12,7 @@ mod inspect;
 mod page;
 mod redis;
 mod shards;
+mod tls;
 
 pub use access::{Access, Identity, Secret};
 pub use address::{Address, AddressError, EngineKind, HostPort, SERVERS_MAX, Shared};

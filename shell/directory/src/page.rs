@@ -1,11 +1,17 @@
 //! One page of a server over HTTP, for operators: etcd tells its settings nowhere else.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
 use crate::HostPort;
 
@@ -14,18 +20,31 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Longest time for a page, connection included.
 const PAGE_MAX: Duration = Duration::from_secs(5);
 
-/// The page at `path`.
+/// The page at `path`, over TLS if there is a `tls`.
 ///
 /// # Errors
 /// In words: nobody is there, it takes longer than [`PAGE_MAX`], it is longer than 8 MiB, or the answer is not 200.
-pub(crate) async fn get(at: &HostPort, path: &str) -> Result<String, String> {
-    let asked = timeout(PAGE_MAX, ask(at, path)).await;
-    asked.map_err(|_| format!("no page in {PAGE_MAX:?}"))?
+pub(crate) async fn get(
+    at: &HostPort,
+    tls: Option<&Arc<ClientConfig>>,
+    path: &str,
+) -> Result<String, String> {
+    let asked = timeout(PAGE_MAX, async {
+        let tcp = TcpStream::connect((at.host.as_str(), at.port)).await?;
+        let Some(config) = tls else { return Ok(ask(tcp, at, path).await) };
+        let name = ServerName::try_from(at.host.clone()).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(config.clone()).connect(name, tcp).await?;
+        Ok(ask(stream, at, path).await)
+    });
+    let asked = asked.await.map_err(|_| format!("no page in {PAGE_MAX:?}"))?;
+    asked.map_err(|error: io::Error| error.to_string())?
 }
 
-async fn ask(at: &HostPort, path: &str) -> Result<String, String> {
-    let stream = TcpStream::connect((at.host.as_str(), at.port)).await;
-    let stream = stream.map_err(|error| error.to_string())?;
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    at: &HostPort,
+    path: &str,
+) -> Result<String, String> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let request = Request::get(path).header(HOST, at.to_string()).body(Empty::<Bytes>::new());
@@ -71,7 +90,7 @@ mod tests {
             assert!(read > 0);
             stream.write_all(answer).await.unwrap();
         };
-        tokio::join!(get(&at, "/metrics"), served).0
+        tokio::join!(get(&at, None, "/metrics"), served).0
     }
 
     #[tokio::test]

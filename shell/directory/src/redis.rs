@@ -24,7 +24,6 @@ mod scripts;
 mod sentinel;
 mod stream;
 mod survey;
-mod tls;
 
 use std::{future::ready, num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -137,7 +136,7 @@ impl Redis {
     ) -> Result<Redis, ConnectError> {
         let board = Arc::new(Board::default());
         let look = Arc::new(Notify::new());
-        let tls = if servers.tls { Some(tls::client(access)?) } else { None };
+        let tls = if servers.tls { Some(crate::tls::client(access)?) } else { None };
         let (agreed, agreement) = watch::channel(None);
         let is_watched = matches!(servers.engine, EngineKind::Sentinel { .. });
         let door = |kind| {

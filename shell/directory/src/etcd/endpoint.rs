@@ -14,6 +14,7 @@ use etcd_client::{
     Channel, Client, ClusterClient, ConnectOptions, KvClient, LeaseClient, MaintenanceClient,
     StatusResponse, WatchClient,
 };
+use rustls::ClientConfig;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -55,6 +56,8 @@ pub(super) struct Endpoint {
     /// As it stands in the address.
     pub(super) at: HostPort,
     to: transport::Endpoint,
+    /// How its pages are asked for; `None` in the clear.
+    pub(super) pages: Option<Arc<ClientConfig>>,
     user: Option<(String, Secret)>,
     state: Mutex<State>,
 }
@@ -115,7 +118,7 @@ impl Line {
 impl Endpoint {
     pub(super) fn new(
         at: HostPort,
-        tls: Option<transport::ClientTlsConfig>,
+        (tls, pages): (Option<transport::ClientTlsConfig>, Option<Arc<ClientConfig>>),
         user: Option<(String, Secret)>,
     ) -> Result<Endpoint, transport::Error> {
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -128,7 +131,7 @@ impl Endpoint {
         if let Some(tls) = tls {
             to = to.tls_config(tls)?;
         }
-        Ok(Endpoint { at, to, user, state: Mutex::default() })
+        Ok(Endpoint { at, to, pages, user, state: Mutex::default() })
     }
 
     /// The connection, if answers come on it.

@@ -153,11 +153,11 @@ async fn alarms(line: &Line, id: Option<u64>) -> Vec<String> {
 
 /// What it tells over HTTP. Somebody may have closed these pages: settings are unknown then.
 async fn tell(endpoint: &Endpoint, server: &mut Inspection) {
-    if let Ok(metrics) = page::get(&endpoint.at, "/metrics").await {
+    if let Ok(metrics) = page::get(&endpoint.at, endpoint.pages.as_ref(), "/metrics").await {
         server.settings.extend(pages::sizes(&metrics));
         server.peers = pages::peers(&metrics);
     }
-    if let Ok(vars) = page::get(&endpoint.at, "/debug/vars").await {
+    if let Ok(vars) = page::get(&endpoint.at, endpoint.pages.as_ref(), "/debug/vars").await {
         server.settings.extend(pages::flags(&vars));
     }
 }

@@ -20,6 +20,9 @@ async fn who_has_a_certificate_is_served_and_nobody_else() {
     assert_eq!(insist(&engine, place(1, &want)).await, won);
     watcher.reach_the_end(&engine).await;
     assert_eq!(watcher.held[&RoomKey(1)], want);
+    let server = &engine.inspect(1).await.servers[0];
+    let quota = server.settings.get("quota-backend-bytes");
+    assert!(quota.is_some(), "its pages are read over TLS as well: {server:?}");
 
     let anonymous = Access { identity: None, ..tls.access() };
     let stranger = Tls::new().access();

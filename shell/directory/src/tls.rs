@@ -1,4 +1,4 @@
-//! TLS to servers, by what [`Access`] has. Malformed certificates are found here, not when the first connection fails.
+//! TLS to Redis, and to the pages of etcd, by what [`Access`] has. Malformed certificates are found here, not when the first connection fails.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls::{
 use crate::{Access, ConnectError};
 
 /// How servers are authenticated, and how this process is. TLS 1.2 and 1.3: managed services have the older one still.
-pub(super) fn client(access: &Access) -> Result<Arc<ClientConfig>, ConnectError> {
+pub(crate) fn client(access: &Access) -> Result<Arc<ClientConfig>, ConnectError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("TLS", error))?
