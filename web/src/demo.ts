@@ -3,8 +3,8 @@
 import type { Gateway } from './gateways.ts';
 import { now } from './failover.ts';
 
-export type Action = 'kill' | 'freeze' | 'start';
-export type ProcessState = 'starting' | 'running' | 'frozen' | 'dead';
+export type Action = 'kill' | 'freeze' | 'drain' | 'start';
+export type ProcessState = 'starting' | 'running' | 'draining' | 'frozen' | 'dead';
 
 export interface ProcessReport {
   readonly id: string;
@@ -87,6 +87,11 @@ export class Demo {
   /** Does it to a region (`regions/eu`) or to a process (`processes/eu-1`). */
   async act(target: `regions/${string}` | `processes/${string}`, action: Action): Promise<void> {
     await this.call(`/${target}/${action}`, 'POST');
+  }
+
+  /** Deletes every room from the directory's servers. */
+  async wipe(): Promise<void> {
+    await this.call('/directory/wipe', 'POST');
   }
 
   private async call<T>(path: string, method = 'GET'): Promise<T> {

@@ -1,4 +1,4 @@
-// Where the directory's database decides who holds a room, with the buttons that break the region it is in.
+// Where the directory's database decides who holds a room, with the buttons that break the region it is in and that empty it.
 
 import type { Action, Demo, DirectoryReport, State } from './demo.ts';
 import { h, setText } from './dom.ts';
@@ -16,6 +16,7 @@ export class DirectoryCard {
   private readonly engine = h('h2');
   private readonly words = h('p', { class: 'decides', role: 'status' });
   private readonly buttons: ReadonlyMap<string, HTMLButtonElement>;
+  private readonly wipe = h('button', { type: 'button', class: 'wipe', onclick: () => void this.press((demo) => demo.wipe()) }, 'Wipe');
   /** The region of whoever decides most. */
   private region: string | undefined;
 
@@ -25,10 +26,10 @@ export class DirectoryCard {
     this.buttons = new Map(
       BREAKS.map(([action, label]) => [
         label,
-        h('button', { type: 'button', class: action, onclick: () => void this.press(action) }),
+        h('button', { type: 'button', class: action, onclick: () => void this.break(action) }),
       ]),
     );
-    root.append(h('header', {}, this.engine, h('div', { class: 'actions' }, ...this.buttons.values())), this.words);
+    root.append(h('header', {}, this.engine, h('div', { class: 'actions' }, ...this.buttons.values(), this.wipe)), this.words);
   }
 
   show(state: State): void {
@@ -43,6 +44,7 @@ export class DirectoryCard {
       setText(button, `${label} ${this.demo.label(most?.region)}`);
       button.setAttribute('aria-disabled', String(most === undefined));
     }
+    this.wipe.setAttribute('aria-disabled', String(most === undefined));
   }
 
   private say(directory: DirectoryReport): string {
@@ -55,10 +57,14 @@ export class DirectoryCard {
     return `${places.join(', ')} ${places.length > 1 ? 'decide' : 'decides'} who gets a room.`;
   }
 
-  private async press(action: Action): Promise<void> {
-    if (this.region === undefined) return;
+  private async break(action: Action): Promise<void> {
+    const { region } = this;
+    if (region !== undefined) await this.press((demo) => demo.act(`regions/${region}`, action));
+  }
+
+  private async press(act: (demo: Demo) => Promise<void>): Promise<void> {
     try {
-      await this.demo.act(`regions/${this.region}`, action);
+      await act(this.demo);
     } catch (error) {
       setText(this.words, `The demo does not answer (${error instanceof Error ? error.message : String(error)}).`);
     }

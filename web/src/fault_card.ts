@@ -9,7 +9,7 @@ import { type Fault, steps, type Story, tell } from './timeline.ts';
 
 /** A fault is measured this long; afterwards its card stands still, in ms. */
 const MEASURE_MS = 60_000;
-const AFTER: Readonly<Record<string, string>> = { kill: 'killed', freeze: 'frozen' };
+const AFTER: Readonly<Record<string, string>> = { kill: 'killed', freeze: 'frozen', drain: 'drained', wipe: 'wiped' };
 
 interface Loss {
   readonly name: string;
@@ -33,7 +33,7 @@ export class FaultCard {
     this.draw(0);
   }
 
-  /** Takes up the youngest kill or freeze that the demo reports. */
+  /** Takes up the youngest fault that the demo reports. */
   report(faults: readonly Fault[], demo: Demo): void {
     const last = faults.findLast((fault) => fault.action in AFTER && demo.here(fault.at) > this.since);
     if (last === undefined || last.id === this.story?.fault.id) return;
@@ -55,7 +55,7 @@ export class FaultCard {
     if (story === undefined) {
       this.put('empty', [
         h('h2', {}, 'Last fault'),
-        h('p', { class: 'hint' }, 'None yet. Kill or freeze something below; what you missed is measured here.'),
+        h('p', { class: 'hint' }, 'None yet. Kill, freeze or drain something below; what you missed is measured here.'),
       ]);
       return;
     }

@@ -7,12 +7,14 @@ import type { Place } from './meeting.ts';
 const SAY: Readonly<Record<ProcessState, string>> = {
   starting: 'starting',
   running: 'running',
+  draining: 'draining',
   frozen: 'frozen',
   dead: 'killed',
 };
 const ACTIONS: readonly [Action, string][] = [
   ['kill', 'Kill'],
   ['freeze', 'Freeze'],
+  ['drain', 'Drain'],
   ['start', 'Bring back'],
 ];
 
@@ -51,7 +53,7 @@ export class Regions {
       const states = region.processes.map((process) => process.state);
       card.card.dataset['state'] = summaryOf(states);
       setText(card.summary, summaryOf(states));
-      enable(card.buttons, states);
+      enable(card.buttons, region.processes);
       for (const process of region.processes) {
         const row = card.rows.get(process.id);
         const decides = state.directory.decides.some((one) => one.process === process.id);
@@ -126,14 +128,18 @@ function summaryOf(states: readonly ProcessState[]): string {
   if (first !== undefined && states.every((state) => state === first)) {
     return first === 'dead' ? 'down' : SAY[first];
   }
-  return states.includes('starting') ? 'starting' : 'degraded';
+  if (states.includes('starting')) return 'starting';
+  return states.some((state) => state === 'dead' || state === 'frozen') ? 'degraded' : 'draining';
 }
 
-function enable(buttons: ReadonlyMap<Action, HTMLButtonElement>, states: readonly ProcessState[]): void {
-  const alive = states.some((state) => state !== 'dead');
-  const moving = states.some((state) => state === 'running' || state === 'starting');
-  const broken = states.some((state) => state === 'dead' || state === 'frozen');
-  const allowed: Readonly<Record<Action, boolean>> = { kill: alive, freeze: moving, start: broken };
+function enable(buttons: ReadonlyMap<Action, HTMLButtonElement>, processes: readonly ProcessReport[]): void {
+  const some = (...wanted: ProcessState[]) => processes.some(({ state }) => wanted.includes(state));
+  const allowed: Readonly<Record<Action, boolean>> = {
+    kill: some('starting', 'running', 'draining', 'frozen'),
+    freeze: some('starting', 'running', 'draining'),
+    drain: processes.some(({ role, state }) => role === 'node' && state === 'running'),
+    start: some('dead', 'frozen', 'draining'),
+  };
   for (const [action, button] of buttons) {
     // `aria-disabled` keeps the focus where it is when a button stops to apply.
     button.setAttribute('aria-disabled', String(!allowed[action]));
@@ -151,7 +157,7 @@ function showProcess(
   setText(row.state, SAY[process.state]);
   // Green says it already; the word is for those who do not see the dot.
   row.state.classList.toggle('unseen', process.state === 'running');
-  enable(row.buttons, [process.state]);
+  enable(row.buttons, [process]);
   const signalling = process.role === 'gateway' && place?.gateway === region.name;
   const media = process.role === 'node' && place?.node === process.id;
   row.badge.hidden = !signalling && !media && !decides;

@@ -48,11 +48,14 @@ class DemoTab(TabClient):
         return Seen(await self.call("look"))
 
     async def press(self, region: str, action: str) -> None:
-        """Presses a region's button: `kill`, `freeze` or `start`."""
+        """Presses a region's button: `kill`, `freeze`, `drain` or `start`."""
         await self.call("press", region=region, action=action)
 
     async def press_directory(self, action: str) -> str:
-        """Breaks the region in which the directory decides: `kill` or `freeze`; returns its name."""
+        """Presses one of the directory's buttons: `kill` or `freeze` of the region in which it decides, or `wipe`.
+
+        Returns the region's name.
+        """
         return await self.call("pressDirectory", action=action)
 
 
@@ -77,8 +80,8 @@ class Demo:
 
         async def ready() -> str | None:
             assert self._child is not None
-            assert self._child.poll() is None, f"the demo ended: {self._log.read_text()}"
-            text = self._log.read_text()
+            assert self._child.poll() is None, f"the demo ended: {self.printed()}"
+            text = self.printed()
             return None if READY_LINE in text else f"it said {text!r}"
 
         await until("the demo's welcome", ready, READY_SECONDS)
@@ -107,6 +110,10 @@ class Demo:
         await tab.call("open", url=url)
         self._tabs.append(tab)
         return tab
+
+    def printed(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
 
     def processes(self) -> dict[int, str]:
         """Every process that works in the demo's folder: servers, and the sweep."""

@@ -40,6 +40,14 @@ async def media_everywhere(tabs: Sequence[DemoTab], left: str = "", within: floa
     return await until("pictures and sound at both", condition, within)
 
 
+async def regions_are(tab: DemoTab, *wanted: str) -> None:
+    async def condition() -> str | None:
+        states = (await tab.seen()).raw["regions"]
+        return None if sorted(states) == sorted(wanted) else f"regions {states}"
+
+    await until(f"the page to say of the regions {wanted}", condition, 20)
+
+
 async def test_the_demo_outlives_a_region_and_leaves_nothing(demo: Demo) -> None:
     tabs = [
         await demo.visit("Ada", "eu", "plug"),
@@ -71,12 +79,17 @@ async def test_the_demo_outlives_a_region_and_leaves_nothing(demo: Demo) -> None
     await tabs[1].press(region, "start")
     await tabs[0].press(after[0].node.split("-")[0], "freeze")
 
-    async def both_done() -> str | None:
-        states = (await tabs[0].seen()).raw["regions"]
-        return None if sorted(states) == ["frozen", "running", "running"] else f"regions {states}"
-
-    await until("one region back, one frozen", both_done, 15)
+    await regions_are(tabs[0], "frozen", "running", "running")
     await media_everywhere(tabs, left=after[0].node, within=GAP_MAX_SECONDS)
+
+    home = (await tabs[0].seen()).node
+    await tabs[1].press(home.split("-")[0], "drain")
+    took = await media_everywhere(tabs, left=home, within=GAP_MAX_SECONDS)
+    print(f"\n  {home} drained: all media at another node within {took:.1f} s")
+
+    await regions_are(tabs[0], "draining", "frozen", "running")
+    await tabs[1].press(home.split("-")[0], "start")
+    await regions_are(tabs[0], "frozen", "running", "running")
 
     assert len(demo.processes()) == 10, demo.processes()
     await demo.leave()
@@ -101,6 +114,16 @@ async def test_a_call_and_joins_outlive_the_region_in_which_the_directory_decide
         return None if seen.raw["decides"] else f"the page says {seen.raw['directory']!r}"
 
     await until("somebody decides", decided, 10)
+    nodes = [(await tab.seen()).node for tab in tabs]
+    await tabs[0].press_directory("wipe")
+
+    async def wiped() -> str | None:
+        return None if "The directory has been wiped" in demo.printed() else demo.printed()
+
+    await until("the directory to be wiped", wiped, 10)
+    await media_everywhere(tabs)
+    assert [(await tab.seen()).node for tab in tabs] == nodes, "no call notices"
+
     region = await tabs[0].press_directory(action)
     home = (await tabs[0].seen()).node
     gone = home if home.startswith(region) else ""
@@ -127,11 +150,7 @@ async def test_a_call_and_joins_outlive_the_region_in_which_the_directory_decide
     print(f"\n  {region} is hit ({action}): a new room within {took:.1f} s; {after}")
     await tabs[0].press(region, "start")
 
-    async def whole() -> str | None:
-        states = (await tabs[0].seen()).raw["regions"]
-        return None if states == ["running"] * 3 else f"regions {states}"
-
-    await until("all regions are back", whole, 20)
+    await regions_are(tabs[0], "running", "running", "running")
     await demo.leave()
     assert await demo.interrupt() == 0
     assert demo.processes() == {}

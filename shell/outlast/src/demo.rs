@@ -23,7 +23,7 @@ use outlast_link::{ServerLimits, ServerTls};
 use outlast_token::ApiKeys;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
     time::{MissedTickBehavior, interval},
 };
 
@@ -84,7 +84,7 @@ enum DemoError {
     )]
     NoProgram(&'static str),
     #[error("cannot connect to the directory: {0}")]
-    Directory(#[source] outlast_engines::ConnectError),
+    Directory(#[source] anyhow::Error),
     #[error(transparent)]
     Home(#[from] home::HomeError),
     #[error("cannot start the servers")]
@@ -147,12 +147,16 @@ async fn demo(args: DemoArgs) -> Result<(), DemoError> {
         home.furnish(&all, args.directory, &key, &page, &format!("http://127.0.0.1:{port}"))?;
         let keys = ApiKeys::new([(key.name, key.secret)]).expect("one key with a secret");
         let (_shutdown, serving) = watch::channel(false);
-        tokio::spawn(serve_control(listener, fleet.clone(), keys, &all, port, serving));
+        let wipe = Arc::new(Notify::new());
+        let wiped = Some(wipe.clone()).filter(|_| args.directory != Kind::Embedded);
+        let control = control(fleet.clone(), keys, wiped, &all, port);
+        tokio::spawn(serve_control(listener, control, serving));
         with(&fleet, Fleet::start_all).map_err(DemoError::Start)?;
         println!("Starting three regions with a gateway and two nodes each ...");
         let directory = Watched::connect(args.directory, &all).map_err(DemoError::Directory)?;
         tokio::select! {
-            result = start_and_watch(&fleet, &all, directory) => result,
+            result = start_and_watch(&fleet, &all, directory.as_ref()) => result,
+            () = wipe_when_asked(directory.as_ref(), &wipe) => Ok(()),
             () = stop.asked() => Ok(()),
         }
     }
@@ -237,21 +241,29 @@ fn check_ports(all: &[Planned], control: u16, base: u16) -> Result<(), DemoError
     Err(DemoError::Taken(taken.trim_end().to_owned(), base, other))
 }
 
-fn serve_control(
-    listener: tokio::net::TcpListener,
+/// `wipe` is told when the directory is to be wiped, if it can be.
+fn control(
     fleet: Arc<Mutex<Fleet>>,
     keys: ApiKeys,
+    wipe: Option<Arc<Notify>>,
     all: &[Planned],
     port: u16,
-    shutdown: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + use<> {
+) -> Control {
     let names = ["127.0.0.1", "localhost"];
     let gateways = all.iter().filter(|one| one.role == Role::Gateway);
     let origins = gateways
         .flat_map(|one| names.map(|name| format!("http://{name}:{}", one.listen)))
         .collect();
     let hosts = names.map(|name| format!("{name}:{port}")).to_vec();
-    let control = Arc::new(Control { fleet, keys, hosts, origins });
+    Control { fleet, keys, wipe, hosts, origins }
+}
+
+fn serve_control(
+    listener: tokio::net::TcpListener,
+    control: Control,
+    shutdown: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + use<> {
+    let control = Arc::new(control);
     let handler = move |_peer, request: http::Request<Incoming>| {
         let control = control.clone();
         async move {
@@ -263,11 +275,23 @@ fn serve_control(
     outlast_link::serve(listener, ServerTls::Plain, ServerLimits::default(), handler, shutdown)
 }
 
+/// Wipes the directory each time that somebody asks for it, for ever.
+async fn wipe_when_asked(directory: Option<&Watched>, asked: &Notify) {
+    let Some(directory) = directory else { return std::future::pending().await };
+    loop {
+        asked.notified().await;
+        match directory.wipe().await {
+            Ok(keys) => println!("The directory has been wiped: {keys} keys deleted."),
+            Err(error) => println!("The directory cannot be wiped now: {error:#}"),
+        }
+    }
+}
+
 /// Waits until everything is ready, says so, and then reports servers that end by themselves, for ever.
 async fn start_and_watch(
     fleet: &Mutex<Fleet>,
     all: &[Planned],
-    directory: Option<Watched>,
+    directory: Option<&Watched>,
 ) -> Result<(), DemoError> {
     let deadline = Instant::now() + READY_WITHIN;
     let mut announced = false;
@@ -287,7 +311,7 @@ async fn start_and_watch(
                 with(fleet, |fleet| fleet.ready(&one.id));
             }
         }
-        if let Some(directory) = &directory {
+        if let Some(directory) = directory {
             with(fleet, |fleet| fleet.decided_at(&directory.ports()));
         }
         if announced {
@@ -311,8 +335,8 @@ fn welcome(all: &[Planned]) {
         println!("  {:<8} {}/", region.label, plan::gateway_origin(all, region.name));
     }
     println!(
-        "\nJoin the same room in both, then press Kill or Freeze for a region and watch the call go on.\n\
-         The page measures what you missed. Bring the region back with its third button.\n"
+        "\nJoin the same room in both, then press Kill, Freeze or Drain for a region and watch the call go on.\n\
+         The page measures what you missed. Bring the region back with its last button.\n"
     );
     for one in all {
         if !one.role.is_ours() {

@@ -19,7 +19,7 @@ use clap::Subcommand;
 use outlast_engines::Address;
 
 use crate::{check, overrides::DirectoryOverrides};
-use site::Site;
+pub(crate) use site::Site;
 
 /// What to do with the directory.
 #[derive(Debug, Subcommand)]

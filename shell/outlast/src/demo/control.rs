@@ -10,6 +10,7 @@ use outlast_link::{Body, text};
 use outlast_model::Identity;
 use outlast_token::{ApiKeys, Claims, VideoGrant};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::fleet::{Action, Fleet, unix_ms};
 
@@ -22,6 +23,8 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Control {
     pub(super) fleet: Arc<Mutex<Fleet>>,
     pub(super) keys: ApiKeys,
+    /// Told when everything in the directory is to be deleted; `None` with the embedded one.
+    pub(super) wipe: Option<Arc<Notify>>,
     /// This endpoint's `host:port` names; another `Host` is a page that rebound its name to loopback.
     pub(super) hosts: Vec<String>,
     /// Origins of the gateways' pages.
@@ -62,7 +65,7 @@ impl Control {
             (&Method::GET, ["token"]) => self.token(query),
             (&Method::POST, [kind @ ("regions" | "processes"), target, action]) => {
                 let Some(action) = Action::named(action) else {
-                    return text(StatusCode::NOT_FOUND, "kill, freeze, thaw or start");
+                    return text(StatusCode::NOT_FOUND, "kill, freeze, thaw, drain or start");
                 };
                 let done = match *kind {
                     "regions" => self.fleet().act_on_region(target, action),
@@ -74,7 +77,20 @@ impl Control {
                     Some(Ok(())) => json_response(&self.fleet().state()),
                 }
             }
-            _ => text(StatusCode::NOT_FOUND, "GET /state, GET /token, POST /regions/NAME/ACTION"),
+            (&Method::POST, ["directory", "wipe"]) => match &self.wipe {
+                None => {
+                    text(StatusCode::NOT_FOUND, "the embedded directory has no servers to wipe")
+                }
+                Some(wipe) => {
+                    self.fleet().note("wipe", "directory".to_owned());
+                    wipe.notify_one();
+                    json_response(&self.fleet().state())
+                }
+            },
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "GET /state, GET /token, POST /regions/NAME/ACTION, POST /processes/ID/ACTION, POST /directory/wipe",
+            ),
         }
     }
 
@@ -153,6 +169,7 @@ mod tests {
         Control {
             fleet: Arc::new(Mutex::new(fleet)),
             keys: ApiKeys::new([("key", "secret")]).unwrap(),
+            wipe: None,
             hosts: vec!["127.0.0.1:7879".into()],
             origins: vec!["http://127.0.0.1:7880".into()],
         }
@@ -200,7 +217,9 @@ mod tests {
     #[test]
     fn an_unknown_target_or_action_is_not_found() {
         let host = [("host", "127.0.0.1:7879")];
-        for path in ["/regions/xx/kill", "/processes/xx/kill", "/regions/eu/burn", "/"] {
+        for path in
+            ["/regions/xx/kill", "/processes/xx/kill", "/regions/eu/burn", "/directory/wipe", "/"]
+        {
             assert_eq!(
                 ask(Method::POST, path, "", &host).status(),
                 StatusCode::NOT_FOUND,

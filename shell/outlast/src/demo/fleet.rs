@@ -6,8 +6,8 @@ use std::{
     fs::{self, File},
     io,
     os::unix::process::CommandExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -23,6 +23,8 @@ use super::{
 const FAULTS_MAX: usize = 32;
 /// Lines of a process's log that are shown when it ended by itself.
 const TAIL_LINES: usize = 8;
+/// Short enough to be watched, and long enough for a room of the demo's.
+const DRAIN: [&str; 2] = ["--deadline", "10s"];
 
 /// What may be done to a process or to a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,9 @@ pub(super) enum Action {
     Freeze,
     /// SIGCONT.
     Thaw,
-    /// Thaws what is frozen, starts what is dead.
+    /// Moves everybody away from nodes, as `outlast drain` does.
+    Drain,
+    /// Thaws what is frozen, starts what is dead, calls drains off.
     Start,
 }
 
@@ -43,6 +47,7 @@ impl Action {
             "kill" => Action::Kill,
             "freeze" => Action::Freeze,
             "thaw" => Action::Thaw,
+            "drain" => Action::Drain,
             "start" => Action::Start,
             _ => return None,
         })
@@ -53,6 +58,7 @@ impl Action {
             Action::Kill => "kill",
             Action::Freeze => "freeze",
             Action::Thaw => "thaw",
+            Action::Drain => "drain",
             Action::Start => "start",
         }
     }
@@ -83,6 +89,10 @@ struct Process {
     log: PathBuf,
     child: Option<Child>,
     phase: Phase,
+    /// It has been told to send everybody away.
+    draining: bool,
+    /// Tells it that it is to drain, or that it is not.
+    errand: Option<Child>,
     since: f64,
 }
 
@@ -90,7 +100,7 @@ struct Process {
 struct Fault {
     id: u64,
     at: f64,
-    action: Action,
+    action: &'static str,
     target: String,
 }
 
@@ -125,8 +135,16 @@ impl Fleet {
             .iter()
             .map(|plan| {
                 let (command, log) = start(plan);
-                let since = unix_ms();
-                Process { plan: plan.clone(), command, log, child: None, phase: Phase::Dead, since }
+                Process {
+                    plan: plan.clone(),
+                    command,
+                    log,
+                    child: None,
+                    phase: Phase::Dead,
+                    draining: false,
+                    errand: None,
+                    since: unix_ms(),
+                }
             })
             .collect();
         let (decides, faults) = (BTreeMap::new(), VecDeque::new());
@@ -144,7 +162,7 @@ impl Fleet {
     /// Does `action` to the process called `id`. `None`: there is no such process.
     pub(super) fn act_on_process(&mut self, id: &str, action: Action) -> Option<io::Result<()>> {
         let index = self.processes.iter().position(|process| process.plan.id == id)?;
-        self.note(action, id.to_owned());
+        self.note(action.as_str(), id.to_owned());
         Some(self.apply(index, action))
     }
 
@@ -156,7 +174,7 @@ impl Fleet {
         if of_region.is_empty() {
             return None;
         }
-        self.note(action, format!("region {region}"));
+        self.note(action.as_str(), format!("region {region}"));
         let results = of_region.into_iter().map(|index| self.apply(index, action));
         // All of them get the signal, whatever one of them answers.
         Some(results.collect::<Vec<_>>().into_iter().collect())
@@ -166,15 +184,20 @@ impl Fleet {
     pub(super) fn reap(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
         for process in &mut self.processes {
-            let Some(child) = &mut process.child else { continue };
-            let how = match child.try_wait() {
-                Ok(None) => continue,
-                Ok(Some(status)) => status.to_string(),
-                Err(error) => error.to_string(),
-            };
-            process.child = None;
-            process.enter(Phase::Dead);
-            ended.push(Ended { id: process.plan.id.clone(), how, log: tail(&process.log) });
+            let log = || tail(&process.log);
+            if let Some(end) = process.errand.as_mut().and_then(end_of) {
+                process.errand = None;
+                if !end.as_ref().is_ok_and(ExitStatus::success) {
+                    process.draining = false;
+                    let id = format!("the drain of {}", process.plan.id);
+                    ended.push(Ended { id, how: say(end), log: log() });
+                }
+            }
+            if let Some(end) = process.child.as_mut().and_then(end_of) {
+                ended.push(Ended { id: process.plan.id.clone(), how: say(end), log: log() });
+                process.child = None;
+                process.enter(Phase::Dead);
+            }
         }
         ended
     }
@@ -223,7 +246,7 @@ impl Fleet {
             .collect();
         let faults = self.faults.iter().map(|fault| {
             json!({
-                "id": fault.id, "at": fault.at, "action": fault.action.as_str(), "target": fault.target,
+                "id": fault.id, "at": fault.at, "action": fault.action, "target": fault.target,
             })
         });
         json!({
@@ -255,12 +278,15 @@ impl Fleet {
             Action::Kill => process.kill(),
             Action::Freeze => process.freeze(),
             Action::Thaw => process.thaw(),
+            Action::Drain => process.drain(&self.own_program, true),
             Action::Start if process.phase == Phase::Dead => process.start(&self.own_program),
-            Action::Start => process.thaw(),
+            Action::Start if process.phase == Phase::Frozen => process.thaw(),
+            Action::Start => process.drain(&self.own_program, false),
         }
     }
 
-    fn note(&mut self, action: Action, target: String) {
+    /// `action` is being done to `target`.
+    pub(super) fn note(&mut self, action: &'static str, target: String) {
         self.fault_count += 1;
         if self.faults.len() == FAULTS_MAX {
             self.faults.pop_front();
@@ -278,6 +304,10 @@ impl Fleet {
             let _ = process.signal(Signal::KILL);
         }
         for process in &mut self.processes {
+            if let Some(mut errand) = process.errand.take() {
+                let _ = errand.kill();
+                let _ = errand.wait();
+            }
             if let Some(mut child) = process.child.take() {
                 let _ = child.wait();
             }
@@ -293,12 +323,39 @@ impl Drop for Fleet {
 }
 
 impl Process {
-    fn start(&mut self, own_program: &PathBuf) -> io::Result<()> {
+    fn start(&mut self, own_program: &Path) -> io::Result<()> {
+        self.child = Some(self.run(own_program, &self.command)?);
+        self.enter(Phase::Starting);
+        Ok(())
+    }
+
+    /// Tells a node that it is to drain, or that it is not. No other server can be drained.
+    fn drain(&mut self, own_program: &Path, begins: bool) -> io::Result<()> {
+        let [server, _, config @ ..] = self.command.as_slice() else { return Ok(()) };
+        let running = self.phase == Phase::Running && self.plan.role == Role::Node;
+        if !running || self.draining == begins || self.errand.is_some() {
+            return Ok(());
+        }
+        let mut command: Vec<OsString> = vec![server.clone(), "drain".into()];
+        command.push(self.plan.id.as_str().into());
+        command.extend_from_slice(config);
+        command.extend(if begins {
+            DRAIN.map(OsString::from).to_vec()
+        } else {
+            vec!["--undo".into()]
+        });
+        self.errand = Some(self.run(own_program, &command)?);
+        self.draining = begins;
+        self.since = unix_ms();
+        Ok(())
+    }
+
+    fn run(&self, own_program: &Path, program: &[OsString]) -> io::Result<Child> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(own_program);
         command
             .args(["demo", "--leash", &std::process::id().to_string(), "--"])
-            .args(&self.command)
+            .args(program)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -311,9 +368,7 @@ impl Process {
                 command.env_remove(name);
             }
         }
-        self.child = Some(command.spawn()?);
-        self.enter(Phase::Starting);
-        Ok(())
+        command.spawn()
     }
 
     fn kill(&mut self) -> io::Result<()> {
@@ -336,8 +391,8 @@ impl Process {
     fn thaw(&mut self) -> io::Result<()> {
         if self.phase == Phase::Frozen {
             self.signal(Signal::CONT)?;
-            // It may have been frozen before it was ready.
-            self.enter(Phase::Starting);
+            // It may have been frozen before it was ready; one that drains does not say that it is.
+            self.enter(if self.draining { Phase::Running } else { Phase::Starting });
         }
         Ok(())
     }
@@ -351,6 +406,7 @@ impl Process {
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
+        self.draining &= phase != Phase::Dead;
         self.since = unix_ms();
     }
 
@@ -362,12 +418,21 @@ impl Process {
         json!({
             "id": self.plan.id,
             "role": self.plan.role.as_str(),
-            "state": self.phase.as_str(),
+            "state": if self.draining && self.phase == Phase::Running { "draining" } else { self.phase.as_str() },
             "since": self.since,
             "pid": self.child.as_ref().map(Child::id),
             "ports": ports,
         })
     }
+}
+
+/// `None` while it runs.
+fn end_of(child: &mut Child) -> Option<io::Result<ExitStatus>> {
+    child.try_wait().transpose()
+}
+
+fn say(end: io::Result<ExitStatus>) -> String {
+    end.map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
 fn tail(log: &PathBuf) -> String {

@@ -1,14 +1,15 @@
 //! How the demo's servers are seen from outside: whether they are ready, and which of the directory's decide.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use outlast_engines::{Access, Address, ConnectError, Directory, Engine, Partition};
-use outlast_runtime::Clock;
+use outlast_engines::{Access, Address};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+
+use crate::directory::Site;
 
 use super::{
     database::Kind,
@@ -36,25 +37,30 @@ pub(super) async fn is_ready(one: &Planned) -> bool {
     matches!(timeout(PROBE_WITHIN, ask).await, Ok(Ok(begins)) if begins == answer.as_bytes())
 }
 
-/// The directory as the demo sees it: nobody asks it anything.
-pub(super) struct Watched(Arc<dyn Engine>);
+/// The directory as the demo sees it: nobody asks it for a room.
+pub(super) struct Watched(Site);
 
 impl Watched {
     /// `None` for the embedded one, which has no servers.
-    pub(super) fn connect(kind: Kind, all: &[Planned]) -> Result<Option<Watched>, ConnectError> {
+    pub(super) fn connect(kind: Kind, all: &[Planned]) -> anyhow::Result<Option<Watched>> {
         let address = kind.address(all, plan::REGIONS[0].name);
-        let address: Address = address.parse().expect("the demo's own address is well-formed");
-        if address == Address::Embedded {
-            return Ok(None);
+        match address.parse().expect("the demo's own address is well-formed") {
+            Address::Shared(shared) => {
+                Ok(Some(Watched(Site::connect(None, shared, &Access::default())?)))
+            }
+            Address::Embedded | Address::Sharded(_) => Ok(None),
         }
-        let directory = Directory::connect(&address, &Access::default(), Clock::start())?;
-        Ok(Some(Watched(directory.engine)))
     }
 
     /// Where the servers listen that decide, one for each partition of which that is known.
     pub(super) fn ports(&self) -> Vec<u16> {
-        let states = (0..self.0.partitions().get()).map(|at| self.0.state(Partition(at)));
+        let states = self.0.partitions().map(|at| self.0.engine().state(at));
         let ports = states.filter_map(|state| state.decides?.rsplit_once(':')?.1.parse().ok());
         ports.collect()
+    }
+
+    /// Deletes every room; gateways tell it all of them again.
+    pub(super) async fn wipe(&self) -> anyhow::Result<u64> {
+        self.0.wipe().await
     }
 }

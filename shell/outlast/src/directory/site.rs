@@ -17,7 +17,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A directory, or one shard of it.
-pub(super) struct Site {
+pub(crate) struct Site {
     /// The shard's region.
     pub(super) region: Option<RegionName>,
     /// Where it is.
@@ -32,7 +32,7 @@ enum Server {
 
 impl Site {
     /// Begins to connect. Must be called within a tokio runtime.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         region: Option<RegionName>,
         address: Shared,
         access: &Access,
@@ -56,14 +56,14 @@ impl Site {
         }
     }
 
-    pub(super) fn engine(&self) -> &dyn Engine {
+    pub(crate) fn engine(&self) -> &dyn Engine {
         match &self.server {
             Server::Etcd(etcd) => etcd,
             Server::Redis(redis) => redis,
         }
     }
 
-    pub(super) fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         (0..self.engine().partitions().get()).map(Partition)
     }
 
@@ -84,7 +84,7 @@ impl Site {
     }
 
     /// Deletes everything of Outlast's; returns how many keys.
-    pub(super) async fn wipe(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn wipe(&self) -> anyhow::Result<u64> {
         let wiped = match &self.server {
             Server::Etcd(etcd) => etcd.wipe().await,
             Server::Redis(redis) => redis.wipe().await,
