@@ -6,6 +6,7 @@ mod cluster;
 #[path = "../etcd/desk.rs"]
 mod desk;
 mod load;
+mod lock;
 #[path = "../etcd/port.rs"]
 mod port;
 mod refused;

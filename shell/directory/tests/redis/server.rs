@@ -11,7 +11,7 @@ use outlast_engines::{Access, Redis, RedisSettings, Shared};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{desk::DEADLINE, port::free_port};
+use crate::{desk::DEADLINE, lock::Lock, port::free_port};
 
 /// Slots of a cluster.
 const SLOTS: usize = 16_384;
@@ -34,8 +34,16 @@ impl Server {
         Server::at(port, &[&["--port", &port.to_string()], more].concat(), &[])
     }
 
+    /// A Redis that is behind `lock`, if there is one.
+    fn behind(lock: Option<&Lock>, port: u16, more: &str) -> Server {
+        let door = lock.map(Lock::data_door).unwrap_or_default();
+        let listen = lock.map_or_else(|| format!("--port {port}"), |lock| lock.data(port));
+        let words = format!("{listen} {more}");
+        Server::at(port, &words.split_whitespace().collect::<Vec<_>>(), &door)
+    }
+
     /// A Redis; `door` is what `redis-cli` needs to come in.
-    pub(crate) fn at(port: u16, settings: &[&str], door: &[&str]) -> Server {
+    pub(crate) fn at(port: u16, settings: &[&str], door: &[String]) -> Server {
         let dir = TempDir::new().unwrap();
         let words = format!(
             "--bind 127.0.0.1 --protected-mode no --dir {} --appendonly yes --appendfsync everysec --save  \
@@ -54,9 +62,9 @@ impl Server {
         port: u16,
         program: &'static str,
         arguments: Vec<String>,
-        door: &[&str],
+        door: &[String],
     ) -> Server {
-        let door = door.iter().map(|word| (*word).to_owned()).collect();
+        let door = door.to_vec();
         let mut server = Server { dir, port, program, arguments, door, process: None };
         server.restart();
         server
@@ -171,25 +179,36 @@ pub(crate) struct Sentinels {
 impl Sentinels {
     /// Starts them and waits until all know each other.
     pub(crate) fn start() -> Sentinels {
-        let safe = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"];
-        let data: Vec<_> = (0..3).map(|_| Server::start(&safe)).collect();
+        Sentinels::locked(None)
+    }
+
+    /// The same behind a lock.
+    pub(crate) fn locked(lock: Option<&Lock>) -> Sentinels {
+        let safe = "--min-replicas-to-write 1 --min-replicas-max-lag 2";
+        let data: Vec<_> = (0..3).map(|_| Server::behind(lock, free_port(), safe)).collect();
         for replica in &data[1..] {
             replica.ask(&format!("REPLICAOF 127.0.0.1 {}", data[0].port));
         }
         wait(|| "replicas follow".to_owned(), || data[1..].iter().all(Server::follows));
+        let door = lock.map(Lock::sentinel_door).unwrap_or_default();
         // On purpose different, or all stand for election at once and none is elected.
         let watchers = [1_000, 1_500, 2_000].map(|down_after| {
             let (port, dir) = (free_port(), TempDir::new().unwrap());
             let file = dir.path().join("sentinel.conf");
+            let listen = lock.map_or_else(|| format!("port {port}\n"), |lock| lock.sentinel(port));
+            let password = lock.map_or_else(String::new, |lock| {
+                let password = lock.access().password.unwrap();
+                format!("sentinel auth-pass rooms {}\n", password.expose())
+            });
             let text = format!(
-                "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\nsentinel monitor rooms 127.0.0.1 {} 2\n\
+                "{listen}bind 127.0.0.1\nprotected-mode no\ndir {}\nsentinel monitor rooms 127.0.0.1 {} 2\n\
                  sentinel down-after-milliseconds rooms {down_after}\nsentinel failover-timeout rooms 1500\n\
-                 sentinel parallel-syncs rooms 2\n",
+                 sentinel parallel-syncs rooms 2\n{password}",
                 dir.path().display(),
                 data[0].port
             );
             fs::write(&file, text).unwrap();
-            Server::run(dir, port, "redis-sentinel", vec![file.display().to_string()], &[])
+            Server::run(dir, port, "redis-sentinel", vec![file.display().to_string()], &door)
         });
         let sentinels = Sentinels { data, watchers: watchers.into() };
         wait(
@@ -202,6 +221,13 @@ impl Sentinels {
     pub(crate) fn engine(&self) -> Redis {
         let all: Vec<_> = self.watchers.iter().map(Server::place).collect();
         connect(&format!("redis+sentinel://{}/rooms", all.join(",")), RedisSettings::default())
+    }
+
+    /// An engine that comes in by the lock.
+    pub(crate) fn engine_with(&self, access: &Access) -> Redis {
+        let all: Vec<_> = self.watchers.iter().map(Server::place).collect();
+        let address: Shared = format!("rediss+sentinel://{}/rooms", all.join(",")).parse().unwrap();
+        Redis::connect(&address, access, RedisSettings::default()).unwrap()
     }
 
     /// Which server is at `host:port`.
@@ -223,18 +249,22 @@ pub(crate) struct Cluster(pub(crate) Vec<Server>);
 impl Cluster {
     /// Starts it and waits until it serves.
     pub(crate) fn start() -> Cluster {
+        Cluster::locked(None)
+    }
+
+    /// The same behind a lock.
+    pub(crate) fn locked(lock: Option<&Lock>) -> Cluster {
         let ports: [u16; 12] = std::array::from_fn(|_| free_port());
         let nodes: Vec<_> = (0..6)
             .map(|n| {
                 let words = format!(
-                    "--port {} --cluster-enabled yes --cluster-port {} --cluster-announce-ip 127.0.0.1 \
+                    "--cluster-enabled yes --tls-cluster {} --cluster-port {} --cluster-announce-ip 127.0.0.1 \
                      --cluster-node-timeout 800 --cluster-require-full-coverage no \
                      --cluster-replica-validity-factor 0",
-                    ports[n],
+                    if lock.is_some() { "yes" } else { "no" },
                     ports[n + 6]
                 );
-                let settings: Vec<_> = words.split_whitespace().collect();
-                Server::at(ports[n], &settings, &[])
+                Server::behind(lock, ports[n], &words)
             })
             .collect();
         for (n, node) in nodes.iter().enumerate() {
