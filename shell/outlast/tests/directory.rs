@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use outlast_directory::{PlacementId, Record, Reply, Request, RoomKey};
+use outlast_directory::{NodeSummary, PlacementId, Record, Reply, Request, RoomKey, Summary};
 use outlast_engines::{Engine as _, Etcd, Partition};
 use outlast_model::{Epoch, Generation};
 use serde_json::Value;
@@ -80,6 +80,32 @@ async fn fill(engine: &Etcd, rooms: u128) {
             sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_what_gateways_say_of_their_nodes() {
+    let cluster = Cluster::start(1);
+    let engine = cluster.engine(0);
+    let node = |id: &str, draining| NodeSummary {
+        node: id.into(),
+        epoch: Epoch(1),
+        draining,
+        load_permille: 250,
+        rooms: 2,
+    };
+    let nodes = vec![node("eu-1", false), node("eu-2", true)];
+    let summary = Summary { region: "eu".into(), nodes };
+    let beat = Request::Heartbeat { summary, ttl: Duration::from_secs(60) };
+    while engine.ask(Partition(0), beat.clone()).await != Reply::Done {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let told = ends(outlast(&cluster, &["status"]), 0);
+    let row = |words: &[&str]| told.lines().any(|line| line.split_whitespace().eq(words.to_vec()));
+    assert!(row(&["eu", "2", "1", "4", "25", "%"]), "{told}");
+    let told = ends(outlast(&cluster, &["status", "--nodes"]), 0);
+    assert!(told.contains("eu-2") && told.contains("draining"), "{told}");
+    let json = status(&cluster, 0);
+    assert_eq!(json["directories"][0]["regions"][0]["nodes"][1]["draining"], true);
 }
 
 #[test]

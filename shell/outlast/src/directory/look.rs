@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use outlast_directory::InstanceId;
+use outlast_directory::{InstanceId, NodeSummary, Reply, Request, Summary};
 use outlast_engines::{Behind, Inspection, Role, Survey};
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ pub(super) struct Look {
     pub(super) rooms: Option<u64>,
     /// How long an answer takes that most servers must agree on; of the first partition.
     pub(super) agreement: Option<Duration>,
+    /// What gateways have said of their regions' nodes in the last seconds.
+    pub(super) summaries: Vec<Summary>,
 }
 
 impl Look {
@@ -32,7 +34,14 @@ impl Look {
             }
             instances.push(first);
         }
-        Look { title: site.title(), survey, instances, rooms: site.rooms().await, agreement }
+        let mut summaries = Vec::new();
+        for (partition, _) in site.partitions().zip(&instances).filter(|(_, name)| name.is_some()) {
+            if let Ok(Reply::Summaries(some)) = site.insist(partition, &Request::Summaries).await {
+                summaries.extend(some);
+            }
+        }
+        let (title, rooms) = (site.title(), site.rooms().await);
+        Look { title, survey, instances, rooms, agreement, summaries }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
@@ -46,8 +55,8 @@ impl Look {
         }
     }
 
-    /// Several lines, each with its end.
-    pub(super) fn text(&self) -> String {
+    /// Several lines, each with its end; each node has one if `nodes` says so.
+    pub(super) fn text(&self, nodes: bool) -> String {
         let mut text = format!("{}\n", self.title);
         let away = self.instances.iter().filter(|instance| instance.is_none()).count();
         if away > 0 {
@@ -71,7 +80,37 @@ impl Look {
                 text.push_str(&format!("  {}: {trouble}\n", server.at));
             }
         }
+        if !self.summaries.is_empty() {
+            text.push_str(&table(&if nodes { self.nodes() } else { self.regions() }));
+        }
         text
+    }
+
+    fn regions(&self) -> Vec<[String; 5]> {
+        let mut rows = vec![["REGION", "NODES", "DRAINING", "ROOMS", "LOAD"].map(str::to_owned)];
+        rows.extend(self.summaries.iter().map(|summary| {
+            let nodes = &summary.nodes;
+            let draining = nodes.iter().filter(|node| node.draining).count();
+            let rooms: u64 = nodes.iter().map(|node| u64::from(node.rooms)).sum();
+            let load: usize = nodes.iter().map(|node| usize::from(node.load_permille)).sum();
+            let load = load.checked_div(nodes.len()).map_or_else(|| "-".to_owned(), percent);
+            let counts = [nodes.len().to_string(), draining.to_string(), rooms.to_string()];
+            let [nodes, draining, rooms] = counts;
+            [summary.region.to_string(), nodes, draining, rooms, load]
+        }));
+        rows
+    }
+
+    fn nodes(&self) -> Vec<[String; 5]> {
+        let mut rows = vec![["REGION", "NODE", "STATE", "ROOMS", "LOAD"].map(str::to_owned)];
+        for summary in &self.summaries {
+            rows.extend(summary.nodes.iter().map(|node| {
+                let load = percent(node.load_permille.into());
+                let (region, id) = (summary.region.to_string(), node.node.to_string());
+                [region, id, state(node).to_owned(), node.rooms.to_string(), load]
+            }));
+        }
+        rows
     }
 
     pub(super) fn json(&self) -> Value {
@@ -83,8 +122,30 @@ impl Look {
             "agreement_ms": self.agreement.map(as_millis),
             "voters": self.survey.voters,
             "servers": self.survey.servers.iter().map(server_json).collect::<Vec<_>>(),
+            "regions": self.summaries.iter().map(summary_json).collect::<Vec<_>>(),
         })
     }
+}
+
+fn state(node: &NodeSummary) -> &'static str {
+    if node.draining { "draining" } else { "serves" }
+}
+
+fn percent(permille: usize) -> String {
+    format!("{} %", permille.div_ceil(10))
+}
+
+fn summary_json(summary: &Summary) -> Value {
+    let node = |node: &NodeSummary| {
+        json!({
+            "node": node.node.as_str(),
+            "draining": node.draining,
+            "rooms": node.rooms,
+            "load_permille": node.load_permille,
+        })
+    };
+    let nodes: Vec<_> = summary.nodes.iter().map(node).collect();
+    json!({ "region": summary.region.as_str(), "nodes": nodes })
 }
 
 /// What `wipe-test` wants repeated: it changes whenever content is lost, and differs between directories.
@@ -182,6 +243,7 @@ mod tests {
             instances: instances.iter().map(|id| id.map(InstanceId)).collect(),
             rooms: Some(7),
             agreement: None,
+            summaries: Vec::new(),
         }
     }
 
@@ -208,8 +270,22 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let text = look(&[Some(1), None]).text();
+        let mut look = look(&[Some(1), None]);
+        let node = |name: &str, draining| NodeSummary {
+            node: name.into(),
+            epoch: outlast_model::Epoch(1),
+            draining,
+            load_permille: 120,
+            rooms: 3,
+        };
+        let nodes = vec![node("eu-1", false), node("eu-2", true)];
+        look.summaries = vec![Summary { region: "eu".into(), nodes }];
+        let text = look.text(false);
         let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[5], "  REGION  NODES  DRAINING  ROOMS  LOAD");
+        assert_eq!(lines[6], "  eu      2      1         6      12 %");
+        let nodes = look.text(true);
+        assert_eq!(nodes.lines().last(), Some("  eu      eu-2  draining  3      12 %"));
         assert_eq!(lines[1], "  NOBODY DECIDES in 1 of 2 partitions");
         assert_eq!(lines[3], "  SERVER  ROLE     ROUND TRIP  BEHIND  VERSION");
         assert_eq!(lines[4], "  a:1     decides  1.2 ms      -       -");

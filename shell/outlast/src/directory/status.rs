@@ -19,8 +19,11 @@ pub(crate) struct StatusArgs {
     /// How often each server is asked
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
     probes: u8,
-    /// Print JSON
+    /// Tell each node that gateways see alive, and not only how many a region has
     #[arg(long)]
+    nodes: bool,
+    /// Print JSON; it has every node
+    #[arg(long, conflicts_with = "nodes")]
     json: bool,
 }
 
@@ -45,7 +48,7 @@ pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<Outcome> {
         println!("{:#}", json!({ "name": name, "directories": directories }));
     } else {
         for look in &looks {
-            println!("{}", look.text());
+            println!("{}", look.text(args.nodes));
         }
         if let Some(name) = name {
             println!("Name of this content: {name} (wipe-test wants it; another one after a loss)");
