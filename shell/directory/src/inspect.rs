@@ -80,10 +80,19 @@ impl Inspection {
 
     /// The middle one of its round trips, the lower of two.
     pub fn round_trip(&self) -> Option<Duration> {
-        let mut sorted = self.round_trips.clone();
-        sorted.sort();
-        sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+        middle(&self.round_trips)
     }
+
+    /// The middle one of its [`agreements`](Inspection::agreements), the lower of two.
+    pub fn agreement(&self) -> Option<Duration> {
+        middle(&self.agreements)
+    }
+}
+
+fn middle(spans: &[Duration]) -> Option<Duration> {
+    let mut sorted = spans.to_vec();
+    sorted.sort();
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
 }
 
 /// All servers of one directory.

@@ -1,6 +1,6 @@
 //! A close look at the members, and the two things that only an operator does: counting and wiping.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use etcd_client::{AlarmAction, AlarmType, DeleteOptions, GetOptions, StatusResponse};
 use futures_util::future::join_all;
@@ -26,8 +26,9 @@ impl Etcd {
     /// Asks every member `probes` times how it is, one by one, and what its settings are.
     pub async fn inspect(&self, probes: usize) -> Survey {
         let endpoints = &self.shared.rotation.endpoints;
-        let look = |endpoint| look(&self.shared, endpoint, probes);
-        let looked = join_all(endpoints.iter().map(|endpoint| look(endpoint))).await;
+        let look = |endpoint| look(endpoint, probes);
+        let mut looked = join_all(endpoints.iter().map(|endpoint| look(endpoint))).await;
+        agree(&self.shared, &mut looked, probes).await;
         let voters = looked.iter().find_map(|look| look.voters);
         let leader = looked.iter().filter_map(|look| look.status.as_ref());
         // Those that lag behind know an older one.
@@ -89,10 +90,28 @@ struct Look {
     server: Inspection,
     status: Option<StatusResponse>,
     voters: Option<usize>,
+    line: Option<Arc<Line>>,
 }
 
-async fn look(shared: &Shared, endpoint: &Endpoint, probes: usize) -> Look {
-    let mut look = Look { server: Inspection::of(&endpoint.at), status: None, voters: None };
+/// Asks each member what most must agree on, one after the other: of questions at the same time some are answered together with
+/// those before them, or wait for these. A member that has no answer is not asked again.
+async fn agree(shared: &Shared, looked: &mut [Look], probes: usize) {
+    for _ in 0..probes.max(1) {
+        for look in looked.iter_mut() {
+            let Some(line) = &look.line else { continue };
+            let asked = Instant::now();
+            let read = instance::read(line.kv.clone(), &shared.keys, false);
+            match timeout(REACH_MAX, read).await {
+                Ok(Ok(_)) => look.server.agreements.push(asked.elapsed()),
+                Ok(Err(_)) | Err(_) => look.line = None,
+            }
+        }
+    }
+}
+
+async fn look(endpoint: &Endpoint, probes: usize) -> Look {
+    let server = Inspection::of(&endpoint.at);
+    let mut look = Look { server, status: None, voters: None, line: None };
     let Some(line) = reach(endpoint).await else {
         look.server.troubles.push(format!("no connection within {REACH_MAX:?}"));
         return look;
@@ -108,11 +127,6 @@ async fn look(shared: &Shared, endpoint: &Endpoint, probes: usize) -> Look {
             Ok(Err(error)) => look.server.troubles.push(fault::words(&error)),
             Err(_) => look.server.troubles.push(format!("no answer within {REACH_MAX:?}")),
         }
-        let asked = Instant::now();
-        let read = instance::read(line.kv.clone(), &shared.keys, false);
-        if let Ok(Ok(_)) = timeout(REACH_MAX, read).await {
-            look.server.agreements.push(asked.elapsed());
-        }
     }
     if let Some(status) = &look.status {
         look.server.id = status.header().map(etcd_client::ResponseHeader::member_id);
@@ -123,10 +137,11 @@ async fn look(shared: &Shared, endpoint: &Endpoint, probes: usize) -> Look {
     look.server.troubles.extend(alarms(&line, look.server.id).await);
     look.server.troubles.dedup();
     tell(endpoint, &mut look.server).await;
+    look.line = Some(line);
     look
 }
 
-async fn reach(endpoint: &Endpoint) -> Option<std::sync::Arc<Line>> {
+async fn reach(endpoint: &Endpoint) -> Option<Arc<Line>> {
     let deadline = Instant::now() + REACH_MAX;
     loop {
         match endpoint.line() {

@@ -20,7 +20,9 @@ pub(super) struct Seat {
     /// What a claim costs from the middle one of all places; `None` when too little is known of the ways to it.
     pub(super) cost: Option<Duration>,
     /// The way to it from here.
-    here: Option<Duration>,
+    pub(super) here: Option<Duration>,
+    /// How long an answer through it takes that most must agree on.
+    pub(super) agreed: Option<Duration>,
     may_lead: bool,
 }
 
@@ -42,6 +44,7 @@ pub(super) fn seats(survey: &Survey) -> Vec<Seat> {
         leads: server.role == Role::Decides,
         cost: server.id.and_then(|id| ways.cost(id, voters)),
         here: server.round_trip(),
+        agreed: server.agreement(),
         may_lead: matches!(server.role, Role::Decides | Role::Follows)
             && matches!(server.behind, Some(Behind::Entries(0..=BEHIND_MAX))),
     };
@@ -63,11 +66,9 @@ impl Ways {
         let members = || survey.servers.iter().filter_map(|server| Some((server.id?, server)));
         let here: BTreeMap<_, _> =
             members().filter_map(|(id, server)| Some((id, server.round_trip()?))).collect();
-        // The quickest of several: the others have waited for somebody else's.
         let beyond: BTreeMap<_, _> = members()
             .filter_map(|(id, server)| {
-                let agreed = server.agreements.iter().min()?;
-                Some((id, agreed.saturating_sub(*here.get(&id)?)))
+                Some((id, server.agreement()?.saturating_sub(*here.get(&id)?)))
             })
             .collect();
         let leads = members().find(|(_, server)| server.role == Role::Decides).map(|(id, _)| id);
@@ -114,27 +115,60 @@ impl Ways {
     }
 }
 
-/// Whether the leader should be moved for the sake of speed.
-pub(super) fn advise(seats: &[Seat]) -> Advice {
+/// Whether the leader should be moved for the sake of speed: to a member that is much better in each of these looks. Of
+/// several the one whose worst look is best: which of two equals is the better one changes from look to look.
+pub(super) fn advise(looks: &[Vec<Seat>]) -> Advice {
+    let mut found: Vec<(&Seat, Duration)> = Vec::new();
+    let (mut leads, mut slow) = (None, Duration::MAX);
+    for (number, seats) in looks.iter().enumerate() {
+        let (leader, now, better) = match much_better(seats) {
+            Ok(look) => look,
+            Err(why) => return Advice::Stay(why),
+        };
+        if *leads.get_or_insert(leader) != leader {
+            return Advice::Stay("the leader has just changed".to_owned());
+        }
+        slow = slow.min(now);
+        if number == 0 {
+            found = better;
+            continue;
+        }
+        found.retain_mut(|(seat, worst)| {
+            let again = better.iter().find(|(other, _)| other.at == seat.at);
+            *worst = again.map_or(*worst, |(_, cost)| *cost.max(worst));
+            again.is_some()
+        });
+    }
+    match found.iter().min_by_key(|(seat, worst)| (*worst, seat.here)) {
+        Some((best, then)) => Advice::Move { to: best.at.clone(), now: slow, then: *then },
+        None => Advice::Stay("no member is much better each time".to_owned()),
+    }
+}
+
+/// The leader, what claims cost with it, and the members with which they would cost much less, and how much.
+///
+/// # Errors
+/// Why there are none.
+fn much_better(seats: &[Seat]) -> Result<(&str, Duration, Vec<(&Seat, Duration)>), String> {
     let Some(leader) = seats.iter().find(|seat| seat.leads) else {
-        return Advice::Stay("no member that is reached leads".to_owned());
+        return Err("no member that is reached leads".to_owned());
     };
     let Some(now) = leader.cost else {
         let at = &leader.at;
-        return Advice::Stay(format!(
-            "{at} does not answer for a majority: etcd replaces it itself"
-        ));
+        return Err(format!("{at} does not answer for a majority: etcd replaces it itself"));
     };
-    let Some((best, then)) = best_other(seats).and_then(|best| Some((best, best.cost?))) else {
-        return Advice::Stay("too little is known of the ways to other members".to_owned());
+    let Some((best, _)) = best_other(seats).and_then(|best| Some((best, best.cost?))) else {
+        return Err("too little is known of the ways to other members".to_owned());
     };
-    if now < then * TIMES_FASTER || now < then + GAIN_MIN {
-        return Advice::Stay(format!(
-            "{} would not be {TIMES_FASTER} times as fast, and by {GAIN_MIN:?}",
-            best.at
-        ));
+    let much_less = |then: Duration| now >= then * TIMES_FASTER && now >= then + GAIN_MIN;
+    let others = seats.iter().filter(|seat| !seat.leads && seat.may_lead);
+    let better: Vec<_> = others.filter_map(|seat| Some((seat, seat.cost?))).collect();
+    let better: Vec<_> = better.into_iter().filter(|(_, cost)| much_less(*cost)).collect();
+    if better.is_empty() {
+        let at = &best.at;
+        return Err(format!("{at} would not be {TIMES_FASTER} times as fast, and by {GAIN_MIN:?}"));
     }
-    Advice::Move { to: best.at.clone(), now, then }
+    Ok((&leader.at, now, better))
 }
 
 /// The member that would lead best instead of the leader; the nearest where costs are not known.
@@ -161,9 +195,9 @@ mod tests {
             server.id = Some(n as u64);
             server.role = if n == 0 { Role::Decides } else { Role::Follows };
             server.round_trips = vec![MS * here[n]];
-            // One has waited for somebody else's.
-            server.agreements =
-                [999, 0].map(|waited| MS * (waited + here[n] + between[n][0] + majority)).to_vec();
+            // One has waited for somebody else's, and one was answered together with it.
+            let agreed = MS * (here[n] + between[n][0] + majority);
+            server.agreements = vec![agreed + MS * 999, agreed, agreed / 2];
             server.behind = Some(Behind::Entries(0));
             let others = (0..count).filter(|other| *other != n);
             server.peers = others.map(|other| (other as u64, MS * before[n][other])).collect();
@@ -173,7 +207,7 @@ mod tests {
     }
 
     fn advice(survey: &Survey) -> Advice {
-        advise(&seats(survey))
+        advise(&[seats(survey)])
     }
 
     fn to(survey: &Survey) -> Option<String> {
@@ -197,6 +231,23 @@ mod tests {
                 assert!(now >= then * 3, "{here:?}: {now:?} {then:?}");
             }
         }
+    }
+
+    #[test]
+    fn of_two_equals_one_is_taken_although_each_look_prefers_another() {
+        let look = |here: [u32; 3], between: [&[u32]; 3]| seats(&survey(&between, &here, &EVEN));
+        let first = look([800, 1, 2], SLOW);
+        let second = look([800, 2, 1], SLOW);
+        let both = [first, second];
+        let one = |look: &Vec<Seat>| best_other(look).unwrap().at.clone();
+        assert_ne!(one(&both[0]), one(&both[1]));
+        assert!(matches!(advise(&both), Advice::Move { .. }), "{both:?}");
+        // It was slow only once, or leads no more.
+        let good = look([100, 1, 100], EVEN);
+        assert!(matches!(advise(&[both[0].clone(), good]), Advice::Stay(_)));
+        let mut moved = both[1].clone();
+        (moved[0].leads, moved[1].leads) = (false, true);
+        assert!(matches!(advise(&[both[0].clone(), moved]), Advice::Stay(_)));
     }
 
     #[test]
@@ -263,7 +314,9 @@ mod tests {
             server.agreements.clear();
         }
         let seats = seats(&untold);
-        assert!(matches!(advise(&seats), Advice::Stay(why) if why.contains("does not answer")));
+        assert!(
+            matches!(advise(&[seats.clone()]), Advice::Stay(why) if why.contains("does not answer"))
+        );
         assert_eq!(best_other(&seats).map(|seat| seat.at.as_str()), Some("m2:1"));
     }
 

@@ -89,26 +89,20 @@ pub(super) async fn move_leader(args: &MoveArgs) -> anyhow::Result<Outcome> {
         }
         return switch(&site, &known.to_string()).await;
     }
-    let mut agreed: Option<Advice> = None;
-    for look in 0..LOOKS {
-        if look > 0 {
-            sleep(LOOK_PAUSE).await;
-        }
+    let mut looks = Vec::new();
+    let (to, now, then) = loop {
         let seats = seats::seats(&site.survey(PROBES).await);
         print!("{}", told(&seats));
-        match (seats::advise(&seats), &agreed) {
-            (Advice::Stay(why), _) => {
+        looks.push(seats);
+        match seats::advise(&looks) {
+            Advice::Stay(why) => {
                 println!("Nothing is moved: {why}.");
                 return Ok(Outcome::Well);
             }
-            (Advice::Move { to, .. }, Some(Advice::Move { to: before, .. })) if to != *before => {
-                println!("Nothing is moved: once {before} looks best, once {to}.");
-                return Ok(Outcome::Doubtful);
-            }
-            (advice, _) => agreed = Some(advice),
+            Advice::Move { to, now, then } if looks.len() >= LOOKS => break (to, now, then),
+            Advice::Move { .. } => sleep(LOOK_PAUSE).await,
         }
-    }
-    let Some(Advice::Move { to, now, then }) = agreed else { bail!("nobody was looked at") };
+    };
     println!("A claim takes {} with this leader, {} with {to}.", millis(now), millis(then));
     if args.dry_run {
         println!("{to} would lead.");
@@ -133,11 +127,12 @@ fn member(site: &Site, name: &str) -> anyhow::Result<HostPort> {
 
 fn told(seats: &[Seat]) -> String {
     let row = |seat: &Seat| {
-        let cost = seat.cost.map_or_else(|| "unknown".to_owned(), millis);
+        let span = |span: Option<_>| span.map_or_else(|| "unknown".to_owned(), millis);
         let leads = if seat.leads { "leads" } else { "" };
-        [seat.at.clone(), leads.to_owned(), cost]
+        let [here, agreed, cost] = [seat.here, seat.agreed, seat.cost].map(span);
+        [seat.at.clone(), leads.to_owned(), here, agreed, cost]
     };
-    let head = ["MEMBER", "", "A CLAIM WOULD TAKE"].map(str::to_owned);
+    let head = ["MEMBER", "", "FROM HERE", "AN AGREEMENT", "A CLAIM WOULD TAKE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(seats.iter().map(row)).collect();
     table(&rows)
 }

@@ -1,23 +1,16 @@
-//! A short run of the fault table, on the real program: `cargo build -p outlast` makes it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! A short run of the fault table.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use outlast_directory_proof::table::{Drill, Engine, Harm};
 use outlast_lab::inside;
 
-/// The program beside this test's folder.
-fn program() -> PathBuf {
-    let own = env::current_exe().unwrap();
-    let program = own.parent().unwrap().parent().unwrap().join("outlast");
-    assert!(program.is_file(), "there is no {}: cargo build -p outlast", program.display());
-    program
-}
+use crate::program;
 
 #[test]
 fn nobody_notices_that_the_leader_of_etcd_is_killed() {
     let program = program();
-    if !inside("nobody_notices_that_the_leader_of_etcd_is_killed") {
+    if !inside("table::nobody_notices_that_the_leader_of_etcd_is_killed") {
         return;
     }
     let drill = Drill {
