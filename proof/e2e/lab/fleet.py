@@ -217,7 +217,7 @@ class Fleet:
         assert process.returncode is not None
         if "--undo" in options:
             self._drained.discard(target)
-        elif target in self.processes:
+        elif target in self.processes or target in REGIONS:
             self._drained.add(target)
         return process.returncode, said.decode(errors="replace")
 

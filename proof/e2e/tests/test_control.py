@@ -8,7 +8,7 @@ import time
 from livekit.api import ParticipantPermission, RoomParticipantIdentity, UpdateParticipantRequest
 
 from lab.api import Api
-from lab.fleet import Fleet
+from lab.fleet import Fleet, Process
 from lab.party import Party
 from lab.settings import REGIONS
 from lab.sound import sound_now, sound_went_on
@@ -25,6 +25,14 @@ from lab.watch import (
 
 WAYS = [("eu", "us"), ("us", "ap"), ("ap", "eu")]
 WATCH_SECONDS = 3.0
+
+
+async def serves_again(fleet: Fleet, node: Process) -> None:
+    async def is_ready() -> str | None:
+        status = await fleet.status(node.server, "/healthz/ready")
+        return None if status == 200 else f"{node.name} answers {status}"
+
+    await until("the node serves again", is_ready, 5)
 
 
 async def test_a_drain_moves_eight_people(party: Party, fleet: Fleet, api: Api) -> None:
@@ -49,12 +57,7 @@ async def test_a_drain_moves_eight_people(party: Party, fleet: Fleet, api: Api) 
     assert await fleet.status(home.server, "/healthz/ready") == 503
     code, said = await fleet.drain(home.name, "--undo")
     assert code == 0, said
-
-    async def is_ready() -> str | None:
-        status = await fleet.status(home.server, "/healthz/ready")
-        return None if status == 200 else f"{home.name} answers {status}"
-
-    await until("the node serves again", is_ready, 5)
+    await serves_again(fleet, home)
     since = time.time()
     await asyncio.sleep(WATCH_SECONDS)
     no_renewal(clients, since)
@@ -72,6 +75,35 @@ async def test_a_drain_that_is_called_off_moves_nobody_more(party: Party, fleet:
     nobody_disconnected(clients)
     await identities_are_single(clients)
     await fleet.home()
+
+
+async def test_a_drain_of_a_region_leaves_it_to_the_others(party: Party, fleet: Fleet) -> None:
+    clients = await party.call(0, 3, list(WAYS))
+    region = (await fleet.home()).server.region
+    fault = time.time()
+    code, said = await fleet.drain(region, "--deadline", "20s", "--wait")
+    assert code == 0, said
+    gaps = await recovered(clients, fault)
+    print(f"\n  drain of region {region}: longest silence {gaps.worst:.2f} s")
+    assert gaps.worst <= GAP_MAX_SECONDS
+    nobody_disconnected(clients)
+    await identities_are_single(clients)
+    assert (await fleet.home()).server.region != region
+    nodes = [p for p in fleet.region(region) if p.server.role == "node"]
+    assert nodes and all(node.name in said for node in nodes), said
+    for node in nodes:
+        assert await fleet.status(node.server, "/healthz/ready") == 503
+    # The region's gateway is where it was: who comes through it is sent to another region.
+    late = await party.python("late")
+    await party.join(late, region)
+    await late.publish()
+    await everybody_receives([*clients, late])
+    assert (await fleet.home()).server.region != region
+
+    code, said = await fleet.drain(region, "--undo")
+    assert code == 0, said
+    for node in nodes:
+        await serves_again(fleet, node)
 
 
 async def test_a_drain_of_a_stranger_is_a_sentence(fleet: Fleet) -> None:
