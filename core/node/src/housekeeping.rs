@@ -87,7 +87,7 @@ impl Shard {
             Some(_) => {}
             None if silent => self.media_lost(now, key, out),
             None => {
-                self.end_hush(now, key, out);
+                self.look_at_hush(now, key, out);
                 self.nudge(now, key, out);
                 self.refresh_token(now, key, out);
                 self.late_tracks(now, key, out);

@@ -1,7 +1,13 @@
-//! What is kept from a JS client that has just come back. livekit-client (seen in 2.23.0) says `Reconnected` as soon as
-//! its peer connection is up and its own tracks are published again, while its engine counts as reconnecting until two
-//! seconds after the join: events in between are put aside and never raised, so that an application would not hear of
-//! people and tracks that it is told of in this span. Those in the first answer are raised; those after the span too.
+//! A JS client that has just come back, and when it is told what.
+//!
+//! livekit-client (seen in 2.23.0) says `Reconnected` as soon as its own tracks are published again, if its peer connection is up
+//! by then; else, and without tracks, two seconds after its join. What it learns before, it raises then. But until those two
+//! seconds are over its engine counts as reconnecting, and what it learns after an early `Reconnected` is put aside and never
+//! raised: an application would not hear of people and tracks that come in this span.
+//!
+//! Rooms come back all at once, each of their people some moments before or after the others. So the answers to its `add_track`
+//! are held back until it knows of everybody who came when it did: it says `Reconnected` then, and not before. Its media waits for
+//! nothing, since it negotiates beside the answers. Whatever comes later waits until the two seconds are over.
 
 use std::time::Duration;
 
@@ -9,22 +15,39 @@ use outlast_livekit as proto;
 use outlast_model::Time;
 use proto::{client_info::Sdk, signal_response::Message};
 
-use crate::{door::Out, participant::ParticipantKey, shard::Shard};
+use crate::{
+    door::Out,
+    participant::{Participant, ParticipantKey},
+    shard::Shard,
+};
 
 /// From the join until nothing is lost any more: the two seconds of the SDK, counted from when it has our answer, and
 /// what a busy page takes longer. What comes after travels as long as the answer did.
 const HUSH_SPAN: Duration = Duration::from_millis(2_100);
+/// Answers are held back for so long at most. Shorter: who is a moment later is heard two seconds later; longer: an application
+/// shows for so long that it reconnects although everybody is there.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+/// Nobody has joined for so long: there is nobody more on the way, as it seems.
+const QUIET: Duration = Duration::from_millis(300);
+/// What a client takes to see that its transport is up, after we have.
+const UP: Duration = Duration::from_millis(100);
+/// Between two looks whether answers are to be held longer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether a participant is told of others now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Hush {
     /// It is.
     #[default]
     None,
-    /// It is, until its peer connection may be up.
+    /// It is, and has not said `Reconnected` yet.
     Comes {
         /// When the span ends.
         ends: Time,
+        /// When its transport came up.
+        up_at: Option<Time>,
+        /// Answers that it waits for.
+        held: Vec<proto::TrackPublishedResponse>,
     },
     /// It is not.
     Lasts {
@@ -38,40 +61,111 @@ impl Hush {
     pub(crate) fn of(now: Time, client: &proto::ClientInfo, returned: bool) -> Hush {
         // All three run livekit-client.
         let js = matches!(client.sdk(), Sdk::Js | Sdk::ReactNative | Sdk::UnityWeb);
-        if js && returned { Hush::Comes { ends: now + HUSH_SPAN } } else { Hush::None }
+        if !js || !returned {
+            return Hush::None;
+        }
+        Hush::Comes { ends: now + HUSH_SPAN, up_at: None, held: Vec::new() }
+    }
+
+    /// The participant's transport is up.
+    pub(crate) fn up(&mut self, now: Time) {
+        if let Hush::Comes { up_at, .. } = self {
+            up_at.get_or_insert(now);
+        }
     }
 }
 
 impl Shard {
     /// Whether the participant is not told of others now.
     pub(crate) fn is_hushed(&self, key: ParticipantKey) -> bool {
-        let hush = self.participants.get(key).map(|participant| participant.hush);
+        let hush = self.participants.get(key).map(|participant| &participant.hush);
         matches!(hush, Some(Hush::Lasts { .. }))
     }
 
-    /// ICE has seen the client: its peer connection may be up from now on.
-    pub(crate) fn begin_hush(&mut self, key: ParticipantKey) {
+    /// Answers an `add_track`, now or when its client may say `Reconnected`.
+    pub(crate) fn answer_track(
+        &mut self,
+        key: ParticipantKey,
+        response: proto::TrackPublishedResponse,
+        out: &mut Out,
+    ) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        if let Hush::Comes { ends } = participant.hush {
-            participant.hush = Hush::Lasts { ends };
-            self.housekeeping_at = self.housekeeping_at.min(ends);
+        if let Hush::Comes { held, .. } = &mut participant.hush {
+            held.push(response);
+            self.housekeeping_at = self.housekeeping_at.min(self.clock + LOOK_INTERVAL);
+        } else {
+            self.tell(key, Message::TrackPublished(response), out);
         }
     }
 
-    /// Tells a participant whose span is over what it has missed.
-    pub(crate) fn end_hush(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
-        let Some(participant) = self.participants.get_mut(key) else { return };
+    /// Goes on with what is due of a participant's hush.
+    pub(crate) fn look_at_hush(&mut self, now: Time, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get(key) else { return };
         match participant.hush {
-            Hush::Comes { ends } | Hush::Lasts { ends } if ends <= now => {}
-            Hush::None | Hush::Comes { .. } | Hush::Lasts { .. } => return,
-        }
-        participant.hush = Hush::None;
-        for participants in [self.departures(key), self.others(key)] {
-            if !participants.is_empty() {
-                let update = proto::ParticipantUpdate { participants };
-                self.tell(key, Message::Update(update), out);
+            Hush::Comes { ends, .. } if ends <= now => self.end_hush(key, out),
+            Hush::Comes { ref held, .. } if held.is_empty() => {}
+            Hush::Comes { ends, .. } if self.may_say_reconnected(now, participant) => {
+                self.answer_held(key, out);
+                self.participants[key].hush = Hush::Lasts { ends };
+                self.housekeeping_at = self.housekeeping_at.min(ends);
             }
+            Hush::Comes { .. } => {
+                self.housekeeping_at = self.housekeeping_at.min(now + LOOK_INTERVAL);
+            }
+            Hush::Lasts { ends } if ends <= now => {
+                self.end_hush(key, out);
+                for participants in [self.departures(key), self.others(key)] {
+                    if !participants.is_empty() {
+                        let update = proto::ParticipantUpdate { participants };
+                        self.tell(key, Message::Update(update), out);
+                    }
+                }
+                self.unsettled.push(key);
+            }
+            Hush::None | Hush::Lasts { .. } => {}
         }
-        self.unsettled.push(key);
+    }
+
+    /// Nothing is kept from the participant any more.
+    pub(crate) fn end_hush(&mut self, key: ParticipantKey, out: &mut Out) {
+        self.answer_held(key, out);
+        if let Some(participant) = self.participants.get_mut(key) {
+            participant.hush = Hush::None;
+        }
+    }
+
+    fn answer_held(&mut self, key: ParticipantKey, out: &mut Out) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let Hush::Comes { held, .. } = &mut participant.hush else { return };
+        for response in std::mem::take(held) {
+            self.tell(key, Message::TrackPublished(response), out);
+        }
+    }
+
+    /// Whether the participant knows of everybody who has come when it did, or has waited long enough for them. As long as its own
+    /// transport is not up it would say nothing for two seconds.
+    fn may_say_reconnected(&self, now: Time, participant: &Participant) -> bool {
+        let Hush::Comes { up_at: Some(up_at), .. } = participant.hush else { return false };
+        if now.since(up_at) < UP {
+            return false;
+        }
+        if now.since(participant.joined_at) >= HOLD_MAX {
+            return true;
+        }
+        let negotiation = &participant.negotiation;
+        let settled = !negotiation.asked
+            && participant
+                .subscriptions
+                .values()
+                .all(|subscription| subscription.sending.is_some());
+        let Some(room) = self.rooms.get(participant.room).filter(|_| settled) else { return false };
+        let members = || room.members.values().filter_map(|key| self.participants.get(*key));
+        // Whoever takes longer than a second has trouble of its own.
+        let recent = |other: &&Participant| now.since(other.joined_at) < HOLD_MAX;
+        members().filter(recent).all(|other| {
+            now.since(other.joined_at) >= QUIET
+                && other.is_connected()
+                && other.tracks.iter().all(|track| track.live)
+        })
     }
 }

@@ -294,8 +294,6 @@ impl Shard {
         let info = self.server_info();
         let participant = &mut self.participants[key];
         participant.session = Some(session);
-        // A resume is told everything below.
-        participant.hush = Hush::None;
         participant.lost_at = None;
         if let Some(link) = &mut participant.link {
             link.transport.renew_consent(now);
@@ -313,6 +311,8 @@ impl Shard {
             ..Default::default()
         };
         out.told.push(frame(session, Message::Reconnect(response)));
+        // A resume is told everything below.
+        self.end_hush(key, out);
         let gone = self.departures(key);
         if !gone.is_empty() {
             let update = proto::ParticipantUpdate { participants: gone };

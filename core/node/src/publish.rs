@@ -58,7 +58,7 @@ impl Shard {
             live: false,
             heard: false,
         });
-        self.tell(key, Message::TrackPublished(response), out);
+        self.answer_track(key, response, out);
         self.bind_parked(key, false);
         self.settle_tracks(key, out);
     }
@@ -152,6 +152,7 @@ impl Shard {
         if std::mem::replace(&mut link.connected, true) {
             return;
         }
+        participant.hush.up(self.clock);
         self.stats.connected += 1;
         self.announce(key, Reach::All, out);
         self.settle_tracks(key, out);

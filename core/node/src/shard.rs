@@ -303,7 +303,6 @@ impl Shard {
                 }
             }
             TransportEvent::Validated(path) => {
-                self.begin_hush(key);
                 self.spoke(key, out);
                 self.validated(key, path);
             }

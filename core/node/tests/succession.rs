@@ -11,7 +11,7 @@ use outlast_model::Generation;
 use outlast_node_core::{ApiRequest, Command};
 use proto::{
     DisconnectReason, Message as _, client_info::Sdk, leave_request::Action,
-    participant_info::State, signal_request::Message as Request,
+    participant_info::State, signal_request::Message as Request, signal_response::Message,
 };
 use str0m::media::{MediaKind, Mid};
 use world::{World, claims};
@@ -202,18 +202,22 @@ fn who_waited_is_told_what_has_happened_since_it_was_answered_and_no_more() {
 }
 
 #[test]
-fn a_js_client_that_returns_is_told_of_it_when_its_sdk_no_longer_drops_it() {
+fn a_js_client_that_returns_is_told_of_it_before_it_may_say_that_it_is_back() {
     let (mut world, _, bob, _) = call();
     let client_info = Some(proto::ClientInfo { sdk: Sdk::Js.into(), ..Default::default() });
     let request = proto::JoinRequest { client_info, ..Default::default() };
     let claims = outlast_token::Claims { refreshed: true, ..claims("room", "alice") };
     let tab = world.join_with(claims, request);
     world.publish(bob, MediaKind::Video, "cam");
+    world.publish(tab, MediaKind::Audio, "mic");
     world.until("the tab is connected", |world| world.clients[tab].connected);
-    let knows =
-        |world: &World| world.clients[tab].updates().iter().any(|info| info.identity == "bob");
-    assert!(!knows(&world));
-    world.until("it is told", knows);
+    let published = |world: &World| {
+        let mut inbox = world.clients[tab].inbox.iter();
+        inbox.any(|message| matches!(message, Message::TrackPublished(_)))
+    };
+    assert!(world.clients[tab].updates().iter().any(|info| info.identity == "bob"));
+    assert!(!published(&world));
+    world.until("its SDK may go on", published);
 }
 
 #[test]

@@ -74,6 +74,20 @@ async def test_kill_the_node_that_holds_the_room(party: Party, fleet: Fleet, api
     assert (await fleet.home()).name != home.name
 
 
+async def test_browsers_that_only_watch_hear_of_everybody_again(party: Party, fleet: Fleet) -> None:
+    clients = await party.call(1, 2, [("eu", "us"), ("us", "ap")])
+    watching = [await party.tab("watches"), await party.tab("watches too")]
+    for tab in watching:
+        await party.join(tab, "ap", "eu")
+    everybody = [*clients, *watching]
+    await everybody_receives(everybody)
+    fault = (await fleet.home()).kill()
+    gaps = await recovered(everybody, fault)
+    print(f"\n  kill -9 under two who only watch: longest silence {gaps.worst:.2f} s\n{gaps.describe()}")
+    assert gaps.worst <= GAP_MAX_SECONDS
+    nobody_disconnected(everybody)
+
+
 async def test_freeze_the_node_and_wake_it(party: Party, fleet: Fleet, api: Api) -> None:
     clients = await party.call(2, 2, [("eu", "us"), ("us", "ap"), ("ap", "eu")])
     home = await fleet.home()
