@@ -121,7 +121,7 @@ pub(super) fn advise(looks: &[Vec<Seat>]) -> Advice {
     let mut found: Vec<(&Seat, Duration)> = Vec::new();
     let (mut leads, mut slow) = (None, Duration::MAX);
     for (number, seats) in looks.iter().enumerate() {
-        let (leader, now, better) = match much_better(seats) {
+        let Better { leader, now, others } = match much_better(seats) {
             Ok(look) => look,
             Err(why) => return Advice::Stay(why),
         };
@@ -130,11 +130,11 @@ pub(super) fn advise(looks: &[Vec<Seat>]) -> Advice {
         }
         slow = slow.min(now);
         if number == 0 {
-            found = better;
+            found = others;
             continue;
         }
         found.retain_mut(|(seat, worst)| {
-            let again = better.iter().find(|(other, _)| other.at == seat.at);
+            let again = others.iter().find(|(other, _)| other.at == seat.at);
             *worst = again.map_or(*worst, |(_, cost)| *cost.max(worst));
             again.is_some()
         });
@@ -145,11 +145,20 @@ pub(super) fn advise(looks: &[Vec<Seat>]) -> Advice {
     }
 }
 
-/// The leader, what claims cost with it, and the members with which they would cost much less, and how much.
+/// Members with which claims would cost much less than with the leader.
+struct Better<'a> {
+    leader: &'a str,
+    /// What they cost with the leader.
+    now: Duration,
+    /// What they would cost with each of these.
+    others: Vec<(&'a Seat, Duration)>,
+}
+
+/// Those of one look.
 ///
 /// # Errors
 /// Why there are none.
-fn much_better(seats: &[Seat]) -> Result<(&str, Duration, Vec<(&Seat, Duration)>), String> {
+fn much_better(seats: &[Seat]) -> Result<Better<'_>, String> {
     let Some(leader) = seats.iter().find(|seat| seat.leads) else {
         return Err("no member that is reached leads".to_owned());
     };
@@ -168,7 +177,7 @@ fn much_better(seats: &[Seat]) -> Result<(&str, Duration, Vec<(&Seat, Duration)>
         let at = &best.at;
         return Err(format!("{at} would not be {TIMES_FASTER} times as fast, and by {GAIN_MIN:?}"));
     }
-    Ok((&leader.at, now, better))
+    Ok(Better { leader: &leader.at, now, others: better })
 }
 
 /// The member that would lead best instead of the leader; the nearest where costs are not known.
@@ -315,7 +324,7 @@ mod tests {
         }
         let seats = seats(&untold);
         assert!(
-            matches!(advise(&[seats.clone()]), Advice::Stay(why) if why.contains("does not answer"))
+            matches!(advise(std::slice::from_ref(&seats)), Advice::Stay(why) if why.contains("does not answer"))
         );
         assert_eq!(best_other(&seats).map(|seat| seat.at.as_str()), Some("m2:1"));
     }
