@@ -226,8 +226,10 @@ pub enum StreamEvent {
     Connected,
     /// A frame.
     Frame(RoomFrame),
-    /// It broke.
+    /// It was reset, or ended by the node.
     Lost,
+    /// This side has given it up since nothing came on it; whether the node lives, beats know better.
+    Stale,
 }
 
 /// What a gateway wants done.

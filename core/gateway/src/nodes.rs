@@ -177,6 +177,10 @@ impl Role {
                 let change = state.watch.link_lost(now);
                 self.turn(now, node, change, out);
             }
+            StreamEvent::Stale => {
+                state.stream = Stream::Lost;
+                self.view.doubt(node);
+            }
             StreamEvent::Frame(RoomFrame::Started { epoch: start }) => {
                 if let Stream::Opened { since }
                 | Stream::Naming { since, .. }

@@ -242,17 +242,17 @@ impl Role {
     }
 
     /// Whether that `node` has `room` may be over: it has missed beats, and may be dead, so that who made way for it would have
-    /// to go on; it is naming its rooms again, and has not named this one; or this process has stood still for so long that the stream may have broken on the way, without the last words on it, and has
-    /// run for a moment only.
-    fn is_unproven(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
+    /// to go on; its room stream is broken, and nobody knows what it would have said; it is naming its rooms again, and has not
+    /// named this one; or this process has stood still for so long that the stream may have broken on the way, without the
+    /// last words on it, and has run for a moment only.
+    pub(crate) fn is_unproven(&self, now: Time, room: &RoomName, node: &NodeId) -> bool {
         if self.view.node(node).is_some_and(|node| node.health == Health::Suspect) {
             return true;
         }
         match self.nodes.get(node).map(|state| &state.stream) {
-            Some(Stream::Opened { .. }) => true,
+            Some(Stream::Never | Stream::Lost | Stream::Opened { .. }) | None => true,
             Some(Stream::Naming { named, .. }) => !named.contains(room),
             Some(Stream::Synced { since, .. }) => now < self.proven_at && *since < self.resumed_at,
-            Some(Stream::Never | Stream::Lost) | None => now < self.proven_at,
         }
     }
 

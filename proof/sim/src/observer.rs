@@ -67,6 +67,8 @@ pub(crate) struct RoomTruth {
     openings: Vec<(Time, usize)>,
     /// When it last came back to a node that it had left for another.
     returned_at: Option<Time>,
+    /// When a node has closed it last because nobody was in it for long, and which.
+    pub(crate) closed: Option<(Time, usize)>,
     /// What it was made as by the server API, while it lives.
     pub(crate) settings: Option<RoomSettings>,
 }
@@ -228,8 +230,11 @@ impl World {
         // that has not heard of the other yet.
         let split_at = self.observer.rooms[room].split_at;
         let raced = split_at.is_some_and(|at| at + NEWS_MAX >= before.sent_at);
-        if now.since(before.at) < MOVE_INTERVAL && !died && !raced && self.clients[client].moves > 1
-        {
+        // Who was away until the room was over has come to another one.
+        let closed = self.observer.rooms[room].closed;
+        let over = closed.is_some_and(|(at, closer)| closer == old && at >= before.at);
+        let again = now.since(before.at) < MOVE_INTERVAL && self.clients[client].moves > 1;
+        if again && !died && !raced && !over {
             self.violated("moved-twice", |world| {
                 let (who, from) = (&world.clients[client].identity, &world.node_ids[old]);
                 let to = &world.node_ids[node];

@@ -76,9 +76,14 @@ impl World {
         if now.since(stream.heard_at) < span {
             return self.stream_in(gateway, node, LOOK_INTERVAL.min(span));
         }
-        (stream.conn, stream.connected) = (None, false);
+        let was_open = std::mem::take(&mut stream.connected);
+        stream.conn = None;
         self.abort(conn, 0);
         self.redial(gateway, node);
+        if was_open {
+            let node = self.node_ids[node].clone();
+            self.gateway(gateway, Input::Stream { node, event: StreamEvent::Stale });
+        }
     }
 
     fn dial_stream(&mut self, gateway: usize, node: usize) {

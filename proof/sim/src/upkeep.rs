@@ -100,6 +100,7 @@ impl World {
             .close(|open| open.idle_since.is_some_and(|since| now.since(since) >= DEPARTURE_SPAN));
         for open in empty {
             self.note(|world| format!("{} closes room-{}", world.node_ids[node], open.room));
+            self.observer.rooms[open.room].closed = Some((now, node));
             self.room_ends(open.room);
             self.tenure(
                 node,

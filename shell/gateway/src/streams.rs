@@ -101,13 +101,14 @@ pub(crate) async fn follow(
                 steering.forget();
                 let event = StreamEvent::Connected;
                 role.input(Input::Stream { node: node.id.clone(), event });
-                match listen(&node.id, socket, &role, &mut steering).await {
-                    End::Lost => {
-                        let event = StreamEvent::Lost;
-                        role.input(Input::Stream { node: node.id.clone(), event });
+                let event = match listen(&node.id, socket, &role, &mut steering).await {
+                    End::Lost => StreamEvent::Lost,
+                    End::Stale => {
+                        tracing::info!(node = %node.id, "room stream is stuck");
+                        StreamEvent::Stale
                     }
-                    End::Stale => tracing::info!(node = %node.id, "room stream is stuck"),
-                }
+                };
+                role.input(Input::Stream { node: node.id.clone(), event });
             }
             Err(error) => {
                 if is_refused(&error) {

@@ -17,6 +17,8 @@ const ANNOUNCE_LOOKS: usize = 2_000;
 pub(super) const ANNOUNCING_MAX: usize = 64;
 /// How long a gateway waits for another one to announce what is that one's to announce.
 const OVERDUE_AFTER: Duration = Duration::from_secs(4);
+/// Between two looks at a room whose home may have lost it.
+const UNPROVEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a summary lasts.
 const HEARTBEAT_TTL: Duration = Duration::from_secs(5);
 
@@ -84,6 +86,11 @@ impl Role {
         let home = home.clone();
         if self.claims.known(room).is_some_and(|known| known.is_right(&home)) {
             self.claims.wrong_since.remove(room);
+            return Announced::Nothing;
+        }
+        // It may have lost the room while nothing was heard of it; others may know.
+        if self.is_unproven(now, room, &home.node) {
+            self.claims.recheck.insert((now + UNPROVEN_INTERVAL, room.clone()));
             return Announced::Nothing;
         }
         if !self.is_mine(now, room, &home) && !self.is_overdue(now, room) {

@@ -252,6 +252,36 @@ fn after_a_long_pause_nobody_makes_way_for_what_a_broken_stream_had_said() {
     }
 }
 
+/// Seed 626535: a home closed its room while this gateway stood still, and its stream had broken before.
+#[test]
+fn nobody_makes_way_for_what_was_said_on_a_stream_that_is_broken() {
+    for (had_it, broke) in [(true, StreamEvent::Lost), (false, StreamEvent::Stale)] {
+        let mut world = World::new(&Setup { directory: Some(true), ..Setup::default() });
+        world.hosts("eu-1", "a", 2);
+        world.run(2_000);
+        world.stream("eu-1", broke);
+        world.run(200);
+        world.stand_still(Duration::from_secs(9));
+        crate::claims::end(&mut world, "a", 2);
+        crate::claims::place(&mut world, "a", "eu-2", 5);
+        world.hosts("eu-2", "a", 1);
+        world.run(3_000);
+        assert_eq!((world.steered(), world.held("a")), (Vec::new(), Some(("eu-2", 5))));
+        world.connects("eu-1", 1);
+        if had_it {
+            world.hosts("eu-1", "a", 2);
+        }
+        world.stream("eu-1", StreamEvent::Frame(RoomFrame::Synced));
+        world.run(3_000);
+        let steered = if had_it { vec![steer("eu-2", "eu-1", 2)] } else { Vec::new() };
+        assert_eq!(world.steered(), steered);
+        assert_eq!(
+            world.held("a"),
+            Some((if had_it { "eu-1" } else { "eu-2" }, if had_it { 6 } else { 5 }))
+        );
+    }
+}
+
 #[test]
 fn of_two_homes_that_a_third_leaves_behind_one_becomes_the_home() {
     let mut world = World::new(&Setup { directory: Some(true), ..Setup::default() });
