@@ -477,9 +477,11 @@ impl Role {
             Reply::Placed(Placed::Held(record)) => {
                 let held = home_of(&record);
                 let node = self.view.node(&held.node);
-                // What is held at a node that cannot be reached, or is older than what is known here, is to be superseded.
+                // What is held at a node that cannot be reached, or is older than what is known here, is to be superseded. So is
+                // what this gateway alone has written when its node does not have the room: nobody has come there.
                 let stands = node.is_some_and(|node| node.keeps(room))
-                    && held.generation >= self.view.next_generation(room);
+                    && held.generation >= self.view.next_generation(room)
+                    && (self.policy.arbitrated || !self.would_know(now, &held.node));
                 if stands {
                     self.claimed(now, room, held, claim.asks, out);
                 } else {

@@ -124,6 +124,7 @@ found! {
     a_claim_was_won_for_a_life_that_was_over: 157424,
     a_snapshot_ended_what_a_home_had_said_since: 224240,
     a_room_made_way_for_one_that_a_broken_stream_had_told_of: 626535,
+    people_were_sent_where_nobody_had_come: 722347,
     who_came_a_moment_after_the_room_was_over_was_taken_for_moved: 541370,
 }
 

@@ -140,6 +140,26 @@ fn what_is_held_where_nobody_is_or_where_it_has_ended_is_superseded() {
     assert_eq!((generation, world.held("d")), (9, Some((node, 9))));
 }
 
+/// Seed 722347: a gateway had moved a room to where nobody came, and sent people there a minute later, past those who were in it.
+#[test]
+fn what_nobody_came_to_does_not_count_when_only_this_gateway_has_written_it() {
+    for arbitrated in [true, false] {
+        let mut world = World::new(&Setup { directory: Some(arbitrated), ..Setup::default() });
+        world.hosts("us-1", "a", 1);
+        world.hosts("eu-1", "a", 2);
+        world.run(1_000);
+        world.silence("eu-1");
+        world.run(3_000);
+        end(&mut world, "a", 2);
+        place(&mut world, "a", "eu-2", 3);
+        let ask = world.join("a");
+        world.run(50);
+        // Others may be on their way to where another gateway has placed it.
+        let went = if arbitrated { ("eu-2", 3, false) } else { ("us-1", 4, false) };
+        assert_eq!(world.went(ask), Some(went));
+    }
+}
+
 #[test]
 fn a_node_that_refuses_what_it_was_given_loses_it_to_the_next() {
     let mut world = world();
