@@ -544,6 +544,11 @@ impl Role {
     fn claim_again(&mut self, now: Time, room: &RoomName, mut claim: Claim, out: &mut Vec<Output>) {
         claim.tries += 1;
         claim.want.generation = self.view.next_generation(room).max(claim.want.generation);
+        // What was right for the first try may have left the room since, or take no rooms any more.
+        let tried = claim.asks.first().map_or(&[][..], |ask| self.asks.tried(*ask));
+        if let Ok(anew) = place(&self.view, self.policy(room), room, tried) {
+            claim.want.node = anew.node;
+        }
         // Whoever joins has one budget for all tries.
         let in_time = now.since(claim.since) < self.claims.deadline(room);
         let again = in_time && claim.tries <= CLAIM_TRIES_MAX;

@@ -126,6 +126,7 @@ found! {
     a_room_made_way_for_one_that_a_broken_stream_had_told_of: 626535,
     people_were_sent_where_nobody_had_come: 722347,
     who_came_a_moment_after_the_room_was_over_was_taken_for_moved: 541370,
+    a_claim_was_tried_again_for_a_node_that_had_left: 833554,
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outlast_directory::DEADLINE_MIN;
+use outlast_directory::{DEADLINE_MIN, Request};
 use outlast_gateway_core::{Health, Input, NodeRefusal, Output};
 
 use crate::{
@@ -48,6 +48,23 @@ fn a_late_answer_is_not_waited_for_and_sorts_itself_out() {
     world.hosts(&node, "b", 1);
     world.run(3_000);
     assert_eq!(world.held("b").unwrap().0, node);
+}
+
+/// Seed 833554: a room was claimed anew for the node that had hosted it when it was claimed first.
+#[test]
+fn a_claim_that_is_tried_again_is_for_a_node_that_takes_rooms_by_then() {
+    let mut world = world();
+    world.parts[0].way = Way::Up(300);
+    end(&mut world, "a", 4);
+    let ask = world.join("a");
+    let Some((_, Request::Place { want, .. })) = world.requests.last() else { unreachable!() };
+    let first = want.node.to_string();
+    world.node(&first).draining = true;
+    world.run(395);
+    assert_eq!((world.went(ask), sent(&world, "a")), (None, 2), "fenced, and asked again");
+    world.run(300);
+    let (second, generation, _) = world.went(ask).unwrap();
+    assert!(second != first && generation == 5);
 }
 
 #[test]
