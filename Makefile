@@ -15,7 +15,7 @@ demo: ## three regions on this machine, and a page to meet in; DIRECTORY=etcd: w
 	target/release/outlast demo --directory $(or $(DIRECTORY),embedded)
 
 test: ## build everything, run all tests, simulated failures and the end-to-end suite included
-	scripts/need-debian build page python browser lab engines
+	scripts/need-debian build page python browser lab engines dns
 	scripts/need-npm web proof/e2e
 	scripts/need-python
 	cd web && npm run --silent build && npm test --silent

@@ -72,7 +72,14 @@ pub struct Regions {
 impl Regions {
     /// The region of this gateway, and all that nodes or gateways are configured in, in any order.
     pub fn new(own: &RegionName, names: impl IntoIterator<Item = RegionName>) -> Regions {
-        let mut names: Vec<_> = names.into_iter().chain([own.clone()]).collect();
+        let mut regions = Regions::from_outside(names.into_iter().chain([own.clone()]));
+        regions.own = regions.index(own);
+        regions
+    }
+
+    /// The same as seen by somebody who is in none of them, or takes none for alive without hearing it.
+    pub fn from_outside(names: impl IntoIterator<Item = RegionName>) -> Regions {
+        let mut names: Vec<_> = names.into_iter().collect();
         names.sort();
         names.dedup();
         let digest = names.iter().fold(0x811c_9dc5, |digest, name| {
@@ -81,7 +88,6 @@ impl Regions {
             })
         });
         names.truncate(REGIONS_MAX);
-        let own = names.binary_search(own).ok();
         let region = |name| Region {
             name,
             nodes_heard: 0,
@@ -93,7 +99,7 @@ impl Regions {
             flaps_until: Time::ZERO,
         };
         let regions = names.into_iter().map(region).collect();
-        Regions { regions, own, digest, stale: true, revision: 0, due: None }
+        Regions { regions, own: None, digest, stale: true, revision: 0, due: None }
     }
 
     /// Digest of all names; gateways with different ones do not understand each other's bits.
@@ -130,6 +136,16 @@ impl Regions {
         let own = self.own.map_or(0, |own| 1 << own);
         let nodes = self.regions.iter().enumerate().filter(|(_, region)| region.nodes_heard > 0);
         nodes.fold(own | outlooks.regions_heard(now), |bits, (at, _)| bits | 1 << at)
+    }
+
+    /// The regions of which a gateway is heard, this one's own with them; bits as in [`Regions::hears`].
+    pub fn doors(&self, now: Time, outlooks: &Outlooks) -> u64 {
+        self.own.map_or(0, |own| 1 << own) | outlooks.regions_heard(now)
+    }
+
+    /// The number of a region's bit in [`Regions::hears`]; `None` beyond [`REGIONS_MAX`].
+    pub fn bit(&self, region: &RegionName) -> Option<u8> {
+        self.index(region).and_then(|at| u8::try_from(at).ok())
     }
 
     /// The regions that were down twice within [`FLAP_SPAN`], until they have been calm for [`CALM_MIN`]; bits as in

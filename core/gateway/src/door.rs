@@ -25,6 +25,8 @@ pub struct RoleConfig {
     pub nodes: Vec<NodeFacts>,
     /// Every other gateway of every region.
     pub gateways: Vec<GatewayFacts>,
+    /// Whether name servers listen: they are told what this gateway sees, even if it is the only one.
+    pub name_servers: bool,
     /// RECONNECTs a second. `None`: what the nodes that are left can take, within [`TELL_PER_SECOND`](crate::TELL_PER_SECOND).
     pub tell_per_second: Option<u32>,
     /// Which nodes a new room is offered to first.
@@ -246,6 +248,11 @@ pub enum Output {
     Outlook {
         /// To whom.
         gateway: GatewayId,
+        /// What.
+        outlook: Outlook,
+    },
+    /// Seal and send this to every name server.
+    Bulletin {
         /// What.
         outlook: Outlook,
     },

@@ -421,7 +421,7 @@ impl Role {
     }
 
     pub(crate) fn send_outlooks(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.peers.is_empty() || self.outlook_at > now {
+        if !self.sends_outlooks() || self.outlook_at > now {
             return;
         }
         self.outlook_at = now + BEAT_INTERVAL;
@@ -433,8 +433,14 @@ impl Role {
             shrunk: self.shrink.is_shrunk(),
             stamp: now.as_nanos(),
             flapping: self.regions.flapping(now),
+            closed: self.draining || !self.settled(now),
+            doors: self.regions.doors(now, &self.outlooks),
+            nearest: if self.name_servers { self.nearest_regions() } else { Default::default() },
             echoed: None,
         };
+        if self.name_servers {
+            out.push(Output::Bulletin { outlook: seen });
+        }
         for (gateway, peer) in &self.peers {
             let echoed =
                 peer.heard.map(|(epoch, stamp, at)| Echoed { epoch, stamp, held: now.since(at) });

@@ -10,6 +10,7 @@ use outlast_control::{
     Regions, SUSPECT_AFTER, Shrink, Spread, View,
 };
 use outlast_model::{Epoch, GatewayId, Jitter, NodeId, RegionName, RoomName, SessionId, Time};
+use outlast_wire::NEAREST_MAX;
 
 use crate::{
     Facts, Input, Located, Output, RoleConfig, Why,
@@ -69,6 +70,7 @@ pub struct Role {
     pub(crate) outlooks: Outlooks,
     pub(crate) outcomes: Outcomes,
     pub(crate) outlook_at: Time,
+    pub(crate) name_servers: bool,
     nearest_at: Time,
     /// When what a dead node hosted is forgotten.
     pub(crate) down_due: BTreeSet<(Time, NodeId)>,
@@ -131,6 +133,7 @@ impl Role {
             shrink: Shrink::default(),
             outcomes: Outcomes::default(),
             outlook_at: now,
+            name_servers: config.name_servers,
             nearest_at: now,
             down_due: BTreeSet::new(),
             split: BTreeSet::new(),
@@ -204,6 +207,9 @@ impl Role {
             Input::Wake => {}
             Input::Drain => {
                 self.draining = true;
+                if self.name_servers {
+                    self.outlook_at = now;
+                }
                 self.tell_all(Why::GatewayLeaving);
             }
         }
@@ -232,7 +238,7 @@ impl Role {
     }
 
     pub(crate) fn next_wake(&self) -> Option<Time> {
-        let outlook = (!self.peers.is_empty()).then_some(self.outlook_at);
+        let outlook = self.sends_outlooks().then_some(self.outlook_at);
         let moves = (!self.moving.is_empty()).then_some(self.move_at);
         Time::first([
             self.watch_at,
@@ -394,6 +400,11 @@ impl Role {
             return;
         }
         self.nearest_at = now + NEAREST_INTERVAL;
+        self.policy.spread = Spread::Nearest(self.by_rtt());
+    }
+
+    /// All regions that have nodes: this gateway's own, then by the round trip to their nearest node.
+    fn by_rtt(&self) -> Vec<RegionName> {
         let mut nearest: BTreeMap<&RegionName, Duration> = BTreeMap::new();
         for node in self.view.nodes() {
             let rtt = self.nodes.get(&node.facts.id).and_then(|state| state.rtt);
@@ -406,8 +417,22 @@ impl Role {
             .map(|(region, rtt)| (*region != self.region, rtt, region.clone()))
             .collect();
         order.sort();
-        let order = order.into_iter().map(|(_, _, region)| region);
-        self.policy.spread = Spread::Nearest(order.collect());
+        order.into_iter().map(|(_, _, region)| region).collect()
+    }
+
+    /// The other regions as an outlook names them.
+    pub(crate) fn nearest_regions(&self) -> [u8; NEAREST_MAX] {
+        let mut nearest = [0; NEAREST_MAX];
+        let others = self.by_rtt().into_iter().filter(|region| *region != self.region);
+        let bits = others.filter_map(|region| self.regions.bit(&region));
+        for (place, bit) in nearest.iter_mut().zip(bits) {
+            *place = bit + 1;
+        }
+        nearest
+    }
+
+    pub(crate) fn sends_outlooks(&self) -> bool {
+        self.name_servers || !self.peers.is_empty()
     }
 
     fn looks_for_nearest(&self, now: Time) -> bool {

@@ -93,7 +93,16 @@ pub struct Outlook {
     pub echoed: Option<Echoed>,
     /// Bits as in `hears`: regions that come and go. 0 from a gateway of an earlier version.
     pub flapping: u64,
+    /// The sender takes no clients: it starts or stops.
+    pub closed: bool,
+    /// Bits as in `hears`: regions of which a gateway is heard, the sender's own with them. 0 from a gateway of an earlier version.
+    pub doors: u64,
+    /// The other regions that are nearest to the sender by round trip, nearest first: each the number of its bit plus one; 0 fills up.
+    pub nearest: [u8; NEAREST_MAX],
 }
+
+/// Regions that an outlook names as near.
+pub const NEAREST_MAX: usize = 8;
 
 const KIND_BEAT: u8 = 1;
 const KIND_ECHO: u8 = 2;
@@ -184,6 +193,9 @@ impl Outlook {
         out.extend_from_slice(&self.stamp.to_be_bytes());
         put_echoed(self.echoed.as_ref(), out);
         out.extend_from_slice(&self.flapping.to_be_bytes());
+        out.push(u8::from(self.closed));
+        out.extend_from_slice(&self.doors.to_be_bytes());
+        out.extend_from_slice(&self.nearest);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Outlook, DecodeError> {
@@ -196,6 +208,9 @@ impl Outlook {
             stamp: reader.u64()?,
             echoed: take_echoed(reader)?,
             flapping: reader.grown(Reader::u64)?,
+            closed: reader.grown(|reader| reader.flag("closed"))?,
+            doors: reader.grown(Reader::u64)?,
+            nearest: reader.grown(Reader::array)?,
         })
     }
 }
@@ -256,12 +271,24 @@ pub(crate) mod tests {
         let echo = any::<(u64, u64, u64)>().prop_map(|(epoch, heard_sequence, stamp)| {
             Message::Echo(Echo { heard_epoch: Epoch(epoch), heard_sequence, stamp })
         });
-        let outlook = (any::<(u32, u64, u16, u16, bool, u64, u64)>(), any_echoed());
-        let outlook = outlook.prop_map(|(fields, echoed)| {
-            let (regions_digest, hears, alive, known, shrunk, stamp, flapping) = fields;
-            let outlook =
-                Outlook { regions_digest, hears, alive, known, shrunk, stamp, echoed, flapping };
-            Message::Outlook(outlook)
+        let outlook =
+            (any::<(u32, [u64; 4], [u16; 2], [bool; 2])>(), any_echoed(), any::<[u8; 8]>());
+        let outlook = outlook.prop_map(|(fields, echoed, nearest)| {
+            let (regions_digest, [hears, stamp, flapping, doors], [alive, known], flags) = fields;
+            let [shrunk, closed] = flags;
+            Message::Outlook(Outlook {
+                regions_digest,
+                hears,
+                alive,
+                known,
+                shrunk,
+                stamp,
+                echoed,
+                flapping,
+                closed,
+                doors,
+                nearest,
+            })
         });
         let probe = (any::<u64>(), "[a-z]{1,128}").prop_map(|(number, room)| {
             Message::Probe(Probe { number, room: room.as_str().into() })
@@ -307,8 +334,11 @@ pub(crate) mod tests {
         let to_full = Beat { lease_ms: 0, ..to_lease };
         assert_eq!(Message::decode(&whole[..whole.len() - 16]), Ok(Message::Beat(to_full)));
         let common = Outlook { hears: 3, echoed, ..Outlook::default() };
-        let whole = encoded(&Message::Outlook(Outlook { flapping: 2, ..common }));
-        assert_eq!(Message::decode(&whole[..whole.len() - 8]), Ok(Message::Outlook(common)));
+        let to_flapping = Outlook { flapping: 2, ..common };
+        let grown = Outlook { closed: true, doors: 1, nearest: [9; NEAREST_MAX], ..to_flapping };
+        let whole = encoded(&Message::Outlook(grown));
+        assert_eq!(Message::decode(&whole[..whole.len() - 17]), Ok(Message::Outlook(to_flapping)));
+        assert_eq!(Message::decode(&whole[..whole.len() - 25]), Ok(Message::Outlook(common)));
     }
 
     #[test]

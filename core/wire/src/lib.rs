@@ -13,7 +13,7 @@ mod ruling;
 mod seal;
 mod snapshot;
 
-pub use beat::{Beat, Echo, Echoed, Message, Outlook};
+pub use beat::{Beat, Echo, Echoed, Message, NEAREST_MAX, Outlook};
 pub use bytes::DecodeError;
 pub use prescan::{CLIENT_MESSAGE_LIMITS, ScanError, ScanLimits, within};
 pub use probe::{PROBE_NAME_BYTES_MAX, Probe, Probed};

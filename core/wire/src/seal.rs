@@ -71,6 +71,8 @@ pub enum ProcessRole {
     Node = 1,
     /// Region's door.
     Gateway = 2,
+    /// Who says where the doors are. It only listens.
+    NameServer = 3,
 }
 
 /// A sender or receiver of datagrams.
@@ -91,6 +93,11 @@ impl Process {
     /// The gateway called `id`.
     pub fn gateway(id: &str) -> Process {
         Process { role: ProcessRole::Gateway, id: id.into() }
+    }
+
+    /// The name server called `id`.
+    pub fn name_server(id: &str) -> Process {
+        Process { role: ProcessRole::NameServer, id: id.into() }
     }
 }
 
@@ -193,6 +200,19 @@ pub enum OpenError {
     NotAuthentic,
 }
 
+impl OpenError {
+    /// One word, for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            OpenError::Malformed(_) => "malformed",
+            OpenError::Stranger => "stranger",
+            OpenError::OlderEpoch => "older_epoch",
+            OpenError::Replayed => "replayed",
+            OpenError::NotAuthentic => "not_authentic",
+        }
+    }
+}
+
 /// Opens what the configured peers send to one process.
 pub struct Opener {
     secret: Secret,
@@ -285,6 +305,7 @@ fn take_process(reader: &mut Reader<'_>) -> Result<Process, DecodeError> {
     let role = match reader.u8()? {
         1 => ProcessRole::Node,
         2 => ProcessRole::Gateway,
+        3 => ProcessRole::NameServer,
         _ => return Err(DecodeError::Field("role")),
     };
     let length = usize::from(reader.u8()?);

@@ -127,7 +127,7 @@ class Process:
 
 
 class Fleet:
-    """Three regions, each one gateway and two nodes."""
+    """Three regions, each one gateway, one name server and two nodes."""
 
     key = API_KEY
     secret = API_SECRET
@@ -246,6 +246,10 @@ class Fleet:
     def gateway(self, region: str) -> Process:
         """The region's gateway."""
         return self.processes[f"{region}-gw"]
+
+    def name_server(self, region: str) -> Process:
+        """The region's name server."""
+        return self.processes[f"{region}-dns"]
 
     def nodes(self) -> list[Process]:
         """All nodes."""

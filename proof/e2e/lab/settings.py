@@ -12,6 +12,7 @@ REGIONS = ("eu", "us", "ap")
 NODES_PER_REGION = 2
 SHARDS = 2
 PORTS = 40  # per fleet; the regions have the same ports on addresses of their own
+ZONE = "call.outlast.zone"
 API_KEY = "e2ekey"
 API_SECRET = "e2e-secret-that-is-long-enough-for-everybody"
 
@@ -21,10 +22,10 @@ class Server:
     """One process of the fleet and where it listens."""
 
     name: str
-    role: str  # "gateway" or "node"
+    role: str  # "gateway", "node" or "dns"
     region: str
     address: str
-    public: int  # gateway: HTTP and WebSocket; node: internal mTLS
+    public: int  # gateway: HTTP and WebSocket; node: internal mTLS; dns: questions
     beat: int
     admin: int
     media: tuple[int, ...] = ()  # node: one UDP port a shard
@@ -51,6 +52,8 @@ def layout(base: int) -> list[Server]:
     for region in REGIONS:
         address = region_address(region)
         servers.append(Server(f"{region}-gw", "gateway", region, address, base, base + 1, base + 2))
+        ports = (base + 3, base + 4, base + 5)
+        servers.append(Server(f"{region}-dns", "dns", region, address, *ports))
         for number in range(1, NODES_PER_REGION + 1):
             first = base + 10 * number
             media = tuple(range(first + 3, first + 3 + SHARDS))
@@ -95,6 +98,8 @@ def write_configs(binary: Path, folder: Path, base: int) -> list[Server]:
         _outlast(binary, "ca", "issue", "--name", server.name, *folders)
     cluster_secret = secrets.token_hex(32)
     placed = []
+    # Whoever has an address in 198.51.100.0/24 is near us.
+    (folder / "locations").write_text("198.51.100.0/24 us\n")
     for server in servers:
         path = folder / f"{server.name}.toml"
         path.write_text(_config(server, servers, pki, cluster_secret))
@@ -133,6 +138,13 @@ def _config(server: Server, servers: list[Server], pki: Path, cluster_secret: st
         f'listen = "{server.address}:{server.public}"',
         f'beat = "{server.address}:{server.beat}"',
     ]
+    if server.role == "dns":
+        lines += [
+            f'zone = "{ZONE}"',
+            f'public = ["{server.address}"]',
+            "[locate]",
+            'file = "locations"',
+        ]
     if server.role == "node":
         lines += [
             f"media_ports = {server.media[0]}",
@@ -151,4 +163,6 @@ def _config(server: Server, servers: list[Server], pki: Path, cluster_secret: st
         ]
         if peer.role == "node":
             lines += [f'address = "{peer.address}:{peer.public}"', "capacity = 100"]
+        else:
+            lines.append(f'public = ["{peer.address}"]')
     return "\n".join(lines) + "\n"

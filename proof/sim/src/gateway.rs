@@ -92,6 +92,7 @@ impl World {
             epoch,
             nodes: nodes.collect(),
             gateways: gateways.collect(),
+            name_servers: false,
             tell_per_second: None,
             spread: self.spread(),
             directory: self.directory_use(),
@@ -271,6 +272,7 @@ impl World {
                     self.region_judged(gateway, region, health);
                 }
             }
+            Output::Bulletin { .. } => {}
             Output::Drained => self.gateways[gateway].empty = true,
         }
     }

@@ -350,7 +350,8 @@ impl Globe {
                 self.tell(gateway, Input::Closed { session });
             }
             Output::Directory { call, request } => self.directory(gateway, call, &request),
-            Output::Steer { .. }
+            Output::Bulletin { .. }
+            | Output::Steer { .. }
             | Output::Verdict { .. }
             | Output::Ejection { .. }
             | Output::RegionVerdict { .. }

@@ -140,6 +140,7 @@ mod tests {
             epoch: Epoch(1),
             nodes: facts.collect(),
             gateways: Vec::new(),
+            name_servers: false,
             tell_per_second: Some(100),
             spread: Spread::Everywhere,
             directory: None,
@@ -150,6 +151,7 @@ mod tests {
             clock,
             metrics: Metrics::register(&mut Registry::default()),
             datagrams: mpsc::channel(1).0,
+            name_servers: Vec::new(),
             steers: BTreeMap::new(),
             calls: directory::calls().0,
         };

@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use outlast_gateway_core::Input;
 use outlast_model::{GatewayId, NodeId};
-use outlast_wire::{
-    DATAGRAM_BYTES_MAX, Message, OpenError, Opened, Opener, Process, ProcessRole, Sealer,
-};
+use outlast_wire::{DATAGRAM_BYTES_MAX, Message, Opened, Opener, Process, ProcessRole, Sealer};
 use tokio::{net::UdpSocket, sync::mpsc};
 
 use crate::{metrics::Metrics, role_loop::RoleLoop};
@@ -16,7 +14,7 @@ pub(crate) struct Beats {
     pub(crate) socket: UdpSocket,
     pub(crate) opener: Opener,
     pub(crate) sealer: Sealer,
-    /// Every node and every other gateway.
+    /// Every node, every other gateway and every name server.
     pub(crate) peers: BTreeMap<Process, SocketAddr>,
     pub(crate) datagrams: mpsc::Receiver<(Process, Message)>,
     pub(crate) role: Arc<RoleLoop>,
@@ -43,7 +41,7 @@ impl Beats {
     fn receive(&mut self, datagram: &[u8]) {
         let Opened { from, epoch, sequence, message } = match self.opener.open(datagram) {
             Ok(opened) => opened,
-            Err(error) => return self.metrics.datagram(name(&error)),
+            Err(error) => return self.metrics.datagram(error.name()),
         };
         match (from.role, message) {
             (ProcessRole::Node, Message::Beat(beat)) => {
@@ -69,15 +67,5 @@ impl Beats {
         let datagram = self.sealer.seal(to, message);
         // A lost datagram is as good as an unsent one.
         let _ = self.socket.send_to(&datagram.bytes, address).await;
-    }
-}
-
-fn name(error: &OpenError) -> &'static str {
-    match error {
-        OpenError::Malformed(_) => "malformed",
-        OpenError::Stranger => "stranger",
-        OpenError::OlderEpoch => "older_epoch",
-        OpenError::Replayed => "replayed",
-        OpenError::NotAuthentic => "not_authentic",
     }
 }

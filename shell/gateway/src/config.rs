@@ -43,6 +43,8 @@ pub struct GatewayConfig {
     pub nodes: Vec<NodePeer>,
     /// Every other gateway of every region.
     pub gateways: Vec<GatewayPeer>,
+    /// Every name server of every region.
+    pub name_servers: Vec<NameServerPeer>,
     /// Who holds which room.
     pub directory: Directory,
     /// Makes rooms' keys in it: [`room_keyer`](crate::room_keyer) of the cluster's secret.
@@ -87,6 +89,15 @@ pub struct GatewayPeer {
     /// Where it is.
     pub region: RegionName,
     /// Its socket for beats and outlooks.
+    pub beat: SocketAddr,
+}
+
+/// A name server.
+#[derive(Clone, Debug)]
+pub struct NameServerPeer {
+    /// Its id.
+    pub id: String,
+    /// Its socket for outlooks.
     pub beat: SocketAddr,
 }
 

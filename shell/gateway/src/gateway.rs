@@ -40,6 +40,8 @@ use crate::{
 
 /// Echoes and outlooks waiting for the socket: a few for every node and gateway of a large cluster.
 const DATAGRAMS_MAX: usize = 4_096;
+/// In this time the last outlook has left, which says that nobody is to come any more.
+const FAREWELL_SPAN: Duration = Duration::from_millis(50);
 /// After a stop is asked for: whoever has not been told by then was not listening.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -107,7 +109,15 @@ impl Gateway {
             tracing::info!(rooms, "rooms are looked for where they were");
         }
         let (calls, called) = directory::calls();
-        let hands = Hands { clock, metrics: metrics.clone(), datagrams: sender, steers, calls };
+        let name_servers = config.name_servers.iter();
+        let hands = Hands {
+            clock,
+            metrics: metrics.clone(),
+            datagrams: sender,
+            name_servers: name_servers.map(|peer| Process::name_server(&peer.id)).collect(),
+            steers,
+            calls,
+        };
         let role = Arc::new(RoleLoop::new(role, hands));
         let directory = Asked { engine: Arc::clone(&config.directory.engine), called, clock };
         let beats = beats(&config, socket, datagrams, Arc::clone(&role), metrics.clone());
@@ -203,6 +213,7 @@ impl Gateway {
         if timeout(DRAIN_MAX, role.drained()).await.is_err() {
             tracing::warn!(sessions = role.sessions(), "gateway stopped before all had gone");
         }
+        sleep(FAREWELL_SPAN).await;
     }
 }
 
@@ -248,6 +259,7 @@ fn role_config(config: &GatewayConfig) -> Result<RoleConfig, GatewayError> {
         epoch: config.epoch,
         nodes: nodes.collect(),
         gateways: gateways.collect(),
+        name_servers: !config.name_servers.is_empty(),
         tell_per_second: config.tell_per_second,
         spread: Spread::Everywhere,
         directory: Some(directory),
@@ -266,7 +278,9 @@ fn beats(
     let nodes = config.nodes.iter().map(|node| (Process::node(node.id.as_str()), node.beat));
     let gateways = config.gateways.iter();
     let gateways = gateways.map(|peer| (Process::gateway(peer.id.as_str()), peer.beat));
-    let peers: BTreeMap<Process, SocketAddr> = nodes.chain(gateways).collect();
+    let name_servers = config.name_servers.iter();
+    let name_servers = name_servers.map(|peer| (Process::name_server(&peer.id), peer.beat));
+    let peers: BTreeMap<Process, SocketAddr> = nodes.chain(gateways).chain(name_servers).collect();
     Beats {
         socket,
         opener: Opener::new(&config.secret, me.clone(), peers.keys().cloned()),

@@ -27,7 +27,9 @@ mod twirp;
 mod twirp_json;
 mod wall;
 
-pub use config::{GatewayConfig, GatewayError, GatewayPeer, NodePeer, Page, PublicTls};
+pub use config::{
+    GatewayConfig, GatewayError, GatewayPeer, NameServerPeer, NodePeer, Page, PublicTls,
+};
 pub use directory::room_keyer;
 pub use gateway::{Gateway, run};
 pub use outlast_directory::RoomKeyer;

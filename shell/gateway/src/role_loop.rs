@@ -36,6 +36,8 @@ pub(crate) struct Hands {
     pub(crate) metrics: Metrics,
     /// Echoes, outlooks and probes, each with its receiver.
     pub(crate) datagrams: mpsc::Sender<(Process, Message)>,
+    /// Who hears this gateway's bulletins.
+    pub(crate) name_servers: Vec<Process>,
     /// One queue a node.
     pub(crate) steers: BTreeMap<NodeId, Steers>,
     /// Questions for the directory.
@@ -47,6 +49,7 @@ pub(crate) struct RoleLoop {
     clock: Clock,
     metrics: Metrics,
     datagrams: mpsc::Sender<(Process, Message)>,
+    name_servers: Vec<Process>,
     steers: BTreeMap<NodeId, Steers>,
     calls: Calls,
     inner: Mutex<Inner>,
@@ -69,7 +72,7 @@ struct Inner {
 
 impl RoleLoop {
     pub(crate) fn new(role: Role, hands: Hands) -> RoleLoop {
-        let Hands { clock, metrics, datagrams, steers, calls } = hands;
+        let Hands { clock, metrics, datagrams, name_servers, steers, calls } = hands;
         let inner = Inner {
             wake_at: role.wake_at(),
             role,
@@ -84,6 +87,7 @@ impl RoleLoop {
             clock,
             metrics,
             datagrams,
+            name_servers,
             steers,
             calls,
             inner: Mutex::new(inner),
@@ -144,6 +148,11 @@ impl RoleLoop {
             }
             Output::Outlook { gateway, outlook } => {
                 self.datagram(Process::gateway(gateway.as_str()), Message::Outlook(outlook));
+            }
+            Output::Bulletin { outlook } => {
+                for server in &self.name_servers {
+                    self.datagram(server.clone(), Message::Outlook(outlook));
+                }
             }
             Output::Probe { node, probe } => {
                 self.datagram(Process::node(node.as_str()), Message::Probe(probe));

@@ -101,6 +101,10 @@ fn summary(settings: &Settings) -> String {
         };
         let _ = write!(text, ", node {} with media on {ports}", node.id);
     }
+    if let Some(dns) = &settings.dns {
+        let sockets: Vec<_> = dns.listen.iter().map(ToString::to_string).collect();
+        let _ = write!(text, ", name server {} of {} on {}", dns.id, dns.zone, sockets.join(", "));
+    }
     let _ = write!(text, ", {} API keys, {} peers.", settings.keys.len(), settings.peers.len());
     text
 }

@@ -3,6 +3,7 @@
 mod directory;
 mod document;
 mod mistake;
+mod name_server;
 mod peers;
 mod rules;
 mod schema;
@@ -16,8 +17,9 @@ use outlast_token::ApiKeys;
 
 pub(crate) use directory::is_about as is_about_directory;
 pub(crate) use mistake::{At, Mistake};
+pub(crate) use name_server::{locations, regions, servers};
 pub(crate) use schema::{KEYS, Key};
-pub(crate) use settings::{Cluster, Gateway, Node, Secret, Settings};
+pub(crate) use settings::{Cluster, Dns, Gateway, Node, PeerRole, Secret, Settings};
 
 use rules::Rules;
 use values::Values;
@@ -53,13 +55,22 @@ pub(crate) fn read(
         "" => format!("gateway-{region}"),
         id => id.to_owned(),
     };
+    let dns_id = match values.text("dns.id") {
+        "" => format!("dns-{region}"),
+        id => id.to_owned(),
+    };
     let own = peers::Own {
         gateway: if rules.has_role("gateway") { &gateway_id } else { "" },
+        dns: if rules.has_role("dns") { &dns_id } else { "" },
         node: if rules.has_role("node") { values.text("node.id") } else { "" },
         region: &region,
     };
     let peers = peers::read(&mut rules, &document.peers, &own);
     let secret = rules.cluster(!peers.is_empty());
+    // A name server of a region without nodes and gateways is no reason to count that region.
+    let counts = rules.has_role("gateway") || rules.has_role("node");
+    let own = name_server::Own { id: dns_id.clone(), region: if counts { &region } else { "" } };
+    let dns = rules.name_server(own, &peers);
     let (directory, access) = rules.directory();
     let settings = Settings {
         keys: keys.into_iter().map(|(name, secret)| (name, Secret(secret))).collect(),
@@ -71,6 +82,7 @@ pub(crate) fn read(
         }),
         gateway: rules.has_role("gateway").then(|| gateway(&rules, gateway_id.clone())),
         node: rules.has_role("node").then(|| node(&values, shards)),
+        dns,
         region,
         directory,
         access,
@@ -125,6 +137,7 @@ fn gateway(rules: &Rules<'_>, id: String) -> Gateway {
             .written("gateway.tls_cert")
             .then(|| (rules.path("gateway.tls_cert"), rules.path("gateway.tls_key"))),
         beat: values.socket("gateway.beat"),
+        public: values.addresses("gateway.public").to_vec(),
         trusted_proxies: values.addresses("gateway.trusted_proxies").to_vec(),
         reconnects_per_second: values.integer("gateway.reconnects_per_s"),
         page_dir: values.written("gateway.page_dir").then(|| rules.path("gateway.page_dir")),

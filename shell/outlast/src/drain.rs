@@ -15,7 +15,13 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{check, config::Settings, overrides::Overrides, serve::reachable, token::span};
+use crate::{
+    check,
+    config::{PeerRole, Settings},
+    overrides::Overrides,
+    serve::reachable,
+    token::span,
+};
 
 /// Between two looks at a node.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -133,7 +139,7 @@ fn nodes(settings: &Settings) -> Vec<Known> {
         region: settings.region.clone(),
         address: reachable(node.listen).to_string(),
     });
-    let others = settings.peers.iter().filter(|peer| peer.is_node).map(|peer| Known {
+    let others = settings.peers_of(PeerRole::Node).map(|peer| Known {
         id: peer.id.clone(),
         region: peer.region.clone(),
         address: peer.address.clone(),

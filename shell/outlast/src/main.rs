@@ -31,6 +31,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   outlast demo                                     three regions on this machine, and a page to meet in
+  outlast dns --config outlast.toml                a name server that knows which gateways live
   outlast check --config outlast.toml              every mistake in a configuration, with its remedy
   outlast serve --config outlast.toml              run the roles that the configuration names
   outlast drain eu-1 --config outlast.toml         move everybody away from a node before it is stopped
@@ -44,12 +45,17 @@ docs/configuration.md describes every key, docs/operations.md how to run it.";
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "Commands", disable_help_subcommand = true)]
 enum Command {
-    /// Run the roles gateway and node, or one of them, until SIGTERM or SIGINT
+    /// Run the roles gateway, node and dns, or some of them, until SIGTERM or SIGINT
     ///
     /// Every key of the configuration can be given as a flag or as an environment variable too. Flags win over the
     /// environment, the environment over the file. API keys and peers stand in the file alone; secrets have no flag,
     /// since other users of the machine can read command lines.
     Serve(Overrides),
+    /// Run a name server for the service's zone, until SIGTERM or SIGINT
+    ///
+    /// Answers with gateways that live, the nearest first, from what they say themselves. The same as serve --roles dns; see
+    /// docs/dns.md.
+    Dns(Overrides),
     /// Tell all mistakes of a configuration at once, each with its line and its remedy
     ///
     /// Takes the same flags and environment as serve. Exits with 0 when there is no mistake, else with 1.
@@ -87,6 +93,7 @@ enum TokenCommand {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(overrides) => serve::run(&overrides),
+        Command::Dns(overrides) => serve::run(&overrides.with("roles", "dns")),
         Command::Check(overrides) => check::run(&overrides),
         Command::Drain(args) => drain::run(&args),
         Command::Directory(command) => return directory::run(&command),

@@ -20,6 +20,12 @@ impl Overrides {
         Overrides { config: Some(config), values: Vec::new() }
     }
 
+    /// The same with one more flag.
+    pub(crate) fn with(mut self, path: &'static str, value: &str) -> Overrides {
+        self.values.push((path, At::Flag, value.to_owned()));
+        self
+    }
+
     /// All of them, the environment's first, so that flags win. `variable` reads the environment.
     pub(crate) fn with_environment(
         &self,

@@ -50,6 +50,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         region = settings.region,
         gateway = settings.gateway.as_ref().map(|gateway| gateway.id.as_str()),
         node = settings.node.as_ref().map(|node| node.id.as_str()),
+        dns = settings.dns.as_ref().map(|dns| dns.id.as_str()),
         admin = %settings.admin,
         version = start::VERSION,
         "serving"

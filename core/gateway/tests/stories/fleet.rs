@@ -1,5 +1,7 @@
 //! What is believed of regions, of a view that shrinks, and of nodes that answer and do not deliver.
 
+use std::time::Duration;
+
 use outlast_gateway_core::{Gone, Health, Input, Output, RegionHealth, StreamEvent, Why};
 use outlast_model::{BEAT_INTERVAL, Epoch, SessionId, Time};
 use outlast_wire::Outlook;
@@ -312,4 +314,41 @@ fn homes_in_a_region_that_comes_and_goes_are_left_alone_until_it_is_calm() {
     assert_eq!(world.steered(), [], "us has fallen twice within a minute");
     world.run(15_000);
     assert_eq!(world.steered().first(), Some(&("eu-1".into(), "us-1".into(), 2)));
+}
+
+#[test]
+fn name_servers_are_told_whether_to_send_clients_and_what_is_near() {
+    let setup = Setup {
+        nodes: &["ap-1", "eu-1", "us-1"],
+        gateways: &["ap-g1", "us-g1"],
+        ..Setup::default()
+    };
+    let last = |world: &World| {
+        let bulletins = world.said.iter().rev().filter_map(|(_, said)| match said {
+            Output::Bulletin { outlook } => Some(*outlook),
+            _ => None,
+        });
+        bulletins.into_iter().next().unwrap()
+    };
+    let mut world = World::unheard(&setup, Time::from_millis(5_000));
+    world.run(50);
+    assert!(last(&world).closed, "it has heard nobody yet");
+    let mut world = World::new(&setup);
+    world.node("ap-1").latency = Duration::from_millis(120);
+    world.node("us-1").latency = Duration::from_millis(60);
+    world.run(3_000);
+    let bulletin = last(&world);
+    assert_eq!((bulletin.closed, bulletin.doors, bulletin.alive), (false, 0b111, 3));
+    assert_eq!(bulletin.nearest[..3], [3, 1, 0], "us, then ap; bits from 1");
+    // Of ap only the node is heard.
+    world.silence_gateway("ap-g1");
+    world.run(3_000);
+    assert_eq!((last(&world).doors, last(&world).hears), (0b110, 0b111));
+    let before = world.said.len();
+    world.handle(Input::Drain);
+    assert!(
+        world.said[before..]
+            .iter()
+            .any(|(_, said)| { matches!(said, Output::Bulletin { outlook } if outlook.closed) })
+    );
 }

@@ -139,6 +139,7 @@ impl World {
             epoch: EPOCH,
             nodes: facts.collect(),
             gateways: gateways.collect(),
+            name_servers: !setup.gateways.is_empty(),
             tell_per_second: None,
             spread: Spread::Everywhere,
             directory: setup.directory.map(|arbitrates| DirectoryUse {
@@ -262,7 +263,8 @@ impl World {
             }
             Output::Directory { call, request } => self.carry(*call, request),
             Output::Probe { node, probe } => self.probe(node, probe),
-            Output::Steer { .. }
+            Output::Bulletin { .. }
+            | Output::Steer { .. }
             | Output::Verdict { .. }
             | Output::Ejection { .. }
             | Output::RegionVerdict { .. }

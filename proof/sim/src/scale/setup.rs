@@ -47,6 +47,7 @@ impl Globe {
                 epoch: GATEWAY_EPOCH,
                 nodes: facts.clone(),
                 gateways: others.collect(),
+                name_servers: false,
                 tell_per_second: Some(scale.tell_per_second).filter(|pace| *pace > 0),
                 spread: Spread::Everywhere,
                 directory: Some(DirectoryUse { keyer, layout: Layout::Fixed(1), arbitrates: true }),

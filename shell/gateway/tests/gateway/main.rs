@@ -121,6 +121,7 @@ impl World {
             credentials: Arc::new(cluster.credentials("gw")),
             nodes: nodes.collect(),
             gateways,
+            name_servers: Vec::new(),
             directory,
             room_keyer: room_keyer(b"the cluster's secret"),
             tell_per_second: Some(500),

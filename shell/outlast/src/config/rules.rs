@@ -33,8 +33,13 @@ impl Rules<'_> {
     /// good for trying things out, do no harm.
     pub(crate) fn is_local(&self) -> bool {
         let reachable = |key: &str| !self.values.socket(key).ip().is_loopback();
+        let asked = || {
+            let sockets = self.values.sockets("dns.listen");
+            reachable("dns.beat") || sockets.iter().any(|socket| !socket.ip().is_loopback())
+        };
         !(self.has_role("gateway") && reachable("gateway.listen")
-            || self.has_role("node") && reachable("node.listen"))
+            || self.has_role("node") && reachable("node.listen")
+            || self.has_role("dns") && asked())
     }
 
     pub(crate) fn wrong(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
@@ -177,6 +182,12 @@ impl Rules<'_> {
             add("node.listen", false);
             add("node.beat", true);
         }
+        if self.has_role("dns") {
+            add("dns.beat", true);
+            for socket in self.values.sockets("dns.listen") {
+                sockets.extend([("dns.listen", true, *socket), ("dns.listen", false, *socket)]);
+            }
+        }
         for (index, (key, is_udp, address)) in sockets.iter().enumerate() {
             let clash = sockets[..index]
                 .iter()
@@ -264,7 +275,8 @@ impl Rules<'_> {
             }
         }
         let broken = !self.values.absent("keys_file");
-        if keys.is_empty() && table.is_empty() && !broken {
+        let checks_tokens = self.has_role("gateway") || self.has_role("node");
+        if keys.is_empty() && table.is_empty() && !broken && checks_tokens {
             let remedy = "Write key = \"secret\" under [keys], or set keys_file";
             self.wrong("keys", "there is no API key, so nobody could join", remedy);
         }
@@ -294,7 +306,10 @@ impl Rules<'_> {
             ("cluster.key", "PRIVATE KEY"),
         ] {
             let others = ["cluster.ca", "cluster.cert", "cluster.key"];
-            let wanted = has_peers || others.iter().any(|other| self.values.written(other));
+            // A name server only listens.
+            let connects = self.has_role("gateway") || self.has_role("node");
+            let wanted =
+                has_peers && connects || others.iter().any(|other| self.values.written(other));
             if wanted && self.values.absent(key) {
                 let remedy = "Make the files with: outlast ca init, outlast ca issue NAME";
                 self.wrong(key, "the cluster's certificates are incomplete", remedy);

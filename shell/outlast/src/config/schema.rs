@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Integer(i64, i64),
     /// `address:port` of a socket of this process.
     Listen,
+    /// Several of them.
+    Listens,
     /// `host:port` of another process.
     HostPort,
     /// Several IP addresses.
@@ -50,14 +52,15 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'stat
 }
 
 /// The words of `roles`.
-pub(crate) const ROLES: &[&str] = &["gateway", "node"];
+pub(crate) const ROLES: &[&str] = &["gateway", "node", "dns"];
+const ORDERS: &[&str] = &["nearest", "crossed"];
 const FORMATS: &[&str] = &["text", "json"];
 
 /// Every key that has one value, in the order of the documentation.
 pub(crate) const KEYS: &[Key] = &[
     key("region", Kind::Name, "", "The region that this process runs in"),
     key("regions", Kind::Names, "", "All regions there are; other names are then refused"),
-    key("roles", Kind::Words(ROLES), "gateway,node", "What this process does: gateway, node"),
+    key("roles", Kind::Words(ROLES), "gateway,node", "What this process does: gateway, node, dns"),
     key("keys_file", Kind::File, "", "File of API keys, one 'key: secret' a line"),
     key(
         "directory",
@@ -97,6 +100,12 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "Proxies whose X-Forwarded-For is believed",
     ),
+    key(
+        "gateway.public",
+        Kind::Addresses,
+        "",
+        "Addresses at which clients reach it, for name servers",
+    ),
     key("gateway.reconnects_per_s", Kind::Integer(0, 100_000), "0", "Pace of moving clients"),
     key("gateway.state_dir", Kind::Folder, "", "Folder for what is to outlast a restart"),
     key("gateway.page_dir", Kind::Folder, "", "Folder of files that the gateway serves, flat"),
@@ -117,6 +126,31 @@ pub(crate) const KEYS: &[Key] = &[
     key("node.lease_s", Kind::Integer(1, 60), "6", "Seconds it serves when no gateway hears it"),
     key("node.joins_per_s", Kind::Integer(1, 100_000), "250", "Joins it takes in a second"),
     key("node.joins_burst", Kind::Integer(1, 100_000), "500", "Joins it takes at once"),
+    key("dns.id", Kind::Name, "", "The name server's name; absent: dns-REGION"),
+    key("dns.zone", Kind::Text, "", "The service's name, which clients dial: api.example.net"),
+    key("dns.listen", Kind::Listens, "0.0.0.0:53", "Where it is asked, UDP and TCP"),
+    key("dns.public", Kind::Addresses, "", "Addresses at which resolvers reach it"),
+    key("dns.beat", Kind::Listen, "0.0.0.0:7892", "UDP: where gateways' outlooks come in"),
+    key("dns.ttl_s", Kind::Integer(1, 3_600), "5", "Seconds that its answers may be kept"),
+    key(
+        "dns.order",
+        Kind::Word(ORDERS),
+        "nearest",
+        "Which region comes first: nearest, or crossed for the second nearest",
+    ),
+    key(
+        "dns.answers_per_s",
+        Kind::Integer(0, 1_000_000),
+        "200",
+        "Answers a second over UDP for each network; 0: no limit",
+    ),
+    key(
+        "locate.file",
+        Kind::File,
+        "",
+        "Which networks are near which region, and where regions are",
+    ),
+    key("locate.mmdb", Kind::File, "", "MaxMind database of cities or countries"),
     key("admin.listen", Kind::Listen, "127.0.0.1:7889", "Where /metrics and /healthz are served"),
     key("signal.ping_interval_s", Kind::Integer(1, 60), "1", "Seconds between a client's pings"),
     key(
@@ -134,11 +168,12 @@ pub(crate) const KEYS: &[Key] = &[
 
 /// The keys of one `[[peers]]` table.
 pub(crate) const PEER_KEYS: &[Key] = &[
-    key("role", Kind::Word(ROLES), "", "gateway or node"),
-    key("id", Kind::Name, "", "Its gateway.id or node.id"),
+    key("role", Kind::Word(ROLES), "", "gateway, node or dns"),
+    key("id", Kind::Name, "", "Its gateway.id, node.id or dns.id"),
     key("region", Kind::Name, "", "The region that it runs in"),
     key("address", Kind::HostPort, "", "host:port of a node's node.listen; nodes only"),
-    key("beat", Kind::HostPort, "", "host:port of its gateway.beat or node.beat"),
+    key("beat", Kind::HostPort, "", "host:port of its gateway.beat, node.beat or dns.beat"),
+    key("public", Kind::Addresses, "", "Its gateway.public or dns.public"),
     key("capacity", Kind::Integer(1, 1_000_000), "100", "Its node.capacity; nodes only"),
 ];
 

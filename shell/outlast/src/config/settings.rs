@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) gateway: Option<Gateway>,
     /// Present when this process is a node.
     pub(crate) node: Option<Node>,
+    /// Present when this process is a name server.
+    pub(crate) dns: Option<Dns>,
     /// Who holds which room.
     pub(crate) directory: Address,
     /// What opens the directory's door.
@@ -79,6 +81,8 @@ pub(crate) struct Gateway {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// Where beats come in.
     pub(crate) beat: SocketAddr,
+    /// Where clients reach it.
+    pub(crate) public: Vec<IpAddr>,
     /// Proxies whose X-Forwarded-For is believed.
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Clients told to come back in a second, when their node is gone; 0: what the nodes left can take.
@@ -89,6 +93,13 @@ pub(crate) struct Gateway {
     pub(crate) page_dir: Option<PathBuf>,
     /// Whether tests may wipe the directory.
     pub(crate) wipe_hook: bool,
+}
+
+impl Settings {
+    /// The other processes of one role.
+    pub(crate) fn peers_of(&self, role: PeerRole) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(move |peer| peer.role == role)
+    }
 }
 
 /// The node role.
@@ -122,19 +133,57 @@ pub(crate) struct Node {
     pub(crate) panic_hook: bool,
 }
 
+/// The role of a name server.
+#[derive(Clone, Debug)]
+pub(crate) struct Dns {
+    /// Its name.
+    pub(crate) id: String,
+    /// The service's name.
+    pub(crate) zone: String,
+    /// Where it is asked.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Where resolvers reach it.
+    pub(crate) public: Vec<IpAddr>,
+    /// Where outlooks come in.
+    pub(crate) beat: SocketAddr,
+    /// How long answers may be kept.
+    pub(crate) ttl: Duration,
+    /// Whether the second nearest region comes first.
+    pub(crate) crossed: bool,
+    /// Answers a second over UDP for each network; 0 is no limit.
+    pub(crate) answers_per_second: u32,
+    /// What is known of where clients are.
+    pub(crate) locate_file: Option<PathBuf>,
+    /// A MaxMind database.
+    pub(crate) locate_database: Option<PathBuf>,
+}
+
+/// What another process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PeerRole {
+    /// Region's door.
+    Gateway,
+    /// Media server.
+    Node,
+    /// Name server.
+    Dns,
+}
+
 /// Another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Whether it is a node; else it is a gateway.
-    pub(crate) is_node: bool,
+    /// What it does.
+    pub(crate) role: PeerRole,
     /// Its name.
     pub(crate) id: String,
     /// Its region.
     pub(crate) region: String,
-    /// A node's internal server, `host:port`; empty for a gateway.
+    /// A node's internal server, `host:port`; empty for others.
     pub(crate) address: String,
     /// Its beat socket, `host:port`.
     pub(crate) beat: String,
+    /// Where clients reach a gateway, and resolvers a name server.
+    pub(crate) public: Vec<IpAddr>,
     /// A node's weight in placement.
     pub(crate) capacity: u32,
 }

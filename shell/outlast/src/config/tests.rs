@@ -479,13 +479,13 @@ fn every_file_for_three_regions_is_without_mistakes() {
     folder.write("keys", "ours: 0123456789abcdef0123456789abcdef\n");
     let regions = ["eu", "us", "ap"];
     let processes =
-        regions.iter().flat_map(|region| ["gateway", "node"].map(|role| (role, region)));
+        regions.iter().flat_map(|region| ["gateway", "node", "dns"].map(|role| (role, region)));
     for process in processes {
         let name = format!("{}-{}", process.0, process.1);
         folder.write(&format!("{name}.pem"), "-----BEGIN CERTIFICATE-----");
         folder.write(&format!("{name}.key"), "-----BEGIN PRIVATE KEY-----");
         let settings = folder.read(&text(&format!("outlast/{name}.toml")), &[]).expect(&name);
-        assert_eq!((settings.region.as_str(), settings.peers.len()), (*process.1, 5), "{name}");
+        assert_eq!((settings.region.as_str(), settings.peers.len()), (*process.1, 8), "{name}");
     }
     let unit = text("outlast/outlast@.service");
     assert!(unit.contains("\nStateDirectory=outlast\n"), "gateways keep no snapshot: {unit}");

@@ -20,6 +20,7 @@ enum Value {
     Texts(Vec<String>),
     Integer(i64),
     Socket(SocketAddr),
+    Sockets(Vec<SocketAddr>),
     Addresses(Vec<IpAddr>),
     Flag(bool),
 }
@@ -120,6 +121,14 @@ impl Values {
         }
     }
 
+    /// Several sockets' addresses.
+    pub(crate) fn sockets(&self, key: &str) -> &[SocketAddr] {
+        match self.get(key) {
+            Some(Value::Sockets(addresses)) => addresses,
+            _ => unreachable!("every listener has a default"),
+        }
+    }
+
     /// Addresses; empty when absent.
     pub(crate) fn addresses(&self, key: &str) -> &[IpAddr] {
         match self.get(key) {
@@ -155,9 +164,8 @@ fn parse(kind: Kind, raw: &Raw) -> Result<Value, Complaint> {
             text => Ok(Value::Text(text.to_owned())),
         },
         Kind::HostPort => host_port(text(raw)?).map(Value::Text),
-        Kind::Listen => text(raw)?.parse().map(Value::Socket).map_err(|_| {
-            (format!("{} is no address and port", show(raw)), "Write \"0.0.0.0:7880\" or the like")
-        }),
+        Kind::Listen => socket(text(raw)?).map(Value::Socket),
+        Kind::Listens => list(raw, socket).map(Value::Sockets),
         Kind::Names => list(raw, name).map(Value::Texts),
         Kind::Words(words) => list(raw, |text| word(text, words)).map(Value::Texts),
         Kind::Addresses => list(raw, address).map(Value::Addresses),
@@ -254,6 +262,12 @@ fn host_port(text: &str) -> Result<String, Complaint> {
 fn address(text: &str) -> Result<IpAddr, Complaint> {
     text.parse().map_err(|_| {
         (format!("{text:?} is no IP address"), "Write addresses without port, e.g. \"192.0.2.7\"")
+    })
+}
+
+fn socket(text: &str) -> Result<SocketAddr, Complaint> {
+    text.parse().map_err(|_| {
+        (format!("{text:?} is no address and port"), "Write \"0.0.0.0:7880\" or the like")
     })
 }
 

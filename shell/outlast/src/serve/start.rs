@@ -8,9 +8,12 @@ use std::{
 };
 
 use anyhow::Context;
+use outlast_dns::{DnsConfig, NameServer};
+use outlast_dns_core::{GatewayFacts, Order, ServerConfig};
 use outlast_engines::Directory;
 use outlast_gateway::{
-    Gateway, GatewayConfig, GatewayPeer as OtherGateway, NodePeer, PublicTls, RoomKeyer, room_keyer,
+    Gateway, GatewayConfig, GatewayPeer as OtherGateway, NameServerPeer, NodePeer, PublicTls,
+    RoomKeyer, room_keyer,
 };
 use outlast_link::{Authority, Credentials};
 use outlast_model::{Epoch, NodeId, RegionName, SHARD_PAUSE_MAX};
@@ -22,7 +25,7 @@ use prometheus_client::{metrics::info::Info, registry::Registry};
 use tokio::{net::lookup_host, sync::watch, task::JoinSet};
 
 use super::{admin::Admin, pages};
-use crate::config::{self, Settings};
+use crate::config::{self, PeerRole, Settings};
 
 /// This program's version, as clients see it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -54,7 +57,31 @@ pub(crate) async fn roles(
     stopping: &watch::Receiver<bool>,
     roles: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Admin> {
-    let Membership { secret, room_keyer, credentials } = membership(settings)?;
+    let mut registry = Registry::default();
+    let labels = [("version", VERSION.to_owned()), ("region", settings.region.clone())];
+    registry.register("outlast_build", "What runs here", Info::new(labels));
+    let mut ready = Vec::new();
+    // A name server alone listens, and connects to nobody.
+    let connects = settings.node.is_some() || settings.gateway.is_some();
+    let membership = connects.then(|| membership(settings)).transpose()?;
+    if let Some(dns) = &settings.dns {
+        let secret = match (&membership, &settings.cluster) {
+            (Some(membership), _) => membership.secret.clone(),
+            (None, Some(cluster)) => cluster_secret(cluster)?,
+            (None, None) => anyhow::bail!("a name server needs [[peers]]: it hears their gateways"),
+        };
+        let server = NameServer::bind(dns_config(settings, dns, secret)?, &mut registry)
+            .context("the name server cannot start")?;
+        ready.push(server.readiness());
+        let stopping = stopping.clone();
+        roles.spawn(async move {
+            server.run(stopping).await;
+            Ok(())
+        });
+    }
+    let Some(Membership { secret, room_keyer, credentials }) = membership else {
+        return Ok(Admin { registry, ready, wipe: None });
+    };
     let shared = Shared {
         settings,
         region: settings.region.as_str().into(),
@@ -63,10 +90,7 @@ pub(crate) async fn roles(
         room_keyer,
         credentials: Arc::new(credentials),
     };
-    let mut registry = Registry::default();
-    let labels = [("version", VERSION.to_owned()), ("region", settings.region.clone())];
-    registry.register("outlast_build", "What runs here", Info::new(labels));
-    let (mut ready, mut wipe) = (Vec::new(), None);
+    let mut wipe = None;
     if let Some(node) = &settings.node {
         let config = node_config(&shared, node);
         let metrics = NodeMetrics::register(&mut registry);
@@ -110,11 +134,11 @@ fn membership(settings: &Settings) -> anyhow::Result<Membership> {
     let bytes = cluster.secret.0.as_bytes();
     let credentials = Credentials::load(&cluster.ca, &cluster.cert, &cluster.key)
         .context("the cluster's certificates")?;
-    Ok(Membership {
-        secret: Secret::new(bytes).context("cluster.secret")?,
-        room_keyer: room_keyer(bytes),
-        credentials,
-    })
+    Ok(Membership { secret: cluster_secret(cluster)?, room_keyer: room_keyer(bytes), credentials })
+}
+
+fn cluster_secret(cluster: &config::Cluster) -> anyhow::Result<Secret> {
+    Secret::new(cluster.secret.0.as_bytes()).context("cluster.secret")
 }
 
 fn node_config(shared: &Shared<'_>, node: &config::Node) -> NodeConfig {
@@ -124,9 +148,7 @@ fn node_config(shared: &Shared<'_>, node: &config::Node) -> NodeConfig {
         beat: reachable(gateway.beat).to_string(),
     });
     let others = settings
-        .peers
-        .iter()
-        .filter(|peer| !peer.is_node)
+        .peers_of(PeerRole::Gateway)
         .map(|peer| GatewayPeer { id: peer.id.clone(), beat: peer.beat.clone() });
     NodeConfig {
         id: node.id.as_str().into(),
@@ -172,7 +194,7 @@ async fn gateway_config(
             capacity: node.capacity,
         });
     }
-    for peer in settings.peers.iter().filter(|peer| peer.is_node) {
+    for peer in settings.peers_of(PeerRole::Node) {
         nodes.push(NodePeer {
             id: NodeId::from(peer.id.as_str()),
             region: peer.region.as_str().into(),
@@ -182,12 +204,19 @@ async fn gateway_config(
         });
     }
     let mut gateways = Vec::new();
-    for peer in settings.peers.iter().filter(|peer| !peer.is_node) {
+    for peer in settings.peers_of(PeerRole::Gateway) {
         gateways.push(OtherGateway {
             id: peer.id.as_str().into(),
             region: peer.region.as_str().into(),
             beat: resolve(&peer.id, &peer.beat).await?,
         });
+    }
+    let mut name_servers = Vec::new();
+    let own = settings.dns.iter().map(|dns| (dns.id.clone(), reachable(dns.beat)));
+    name_servers.extend(own.map(|(id, beat)| NameServerPeer { id, beat }));
+    for peer in settings.peers_of(PeerRole::Dns) {
+        let (id, beat) = (peer.id.clone(), resolve(&peer.id, &peer.beat).await?);
+        name_servers.push(NameServerPeer { id, beat });
     }
     let pages = gateway.page_dir.as_deref().map_or(Ok(BTreeMap::new()), pages::load)?;
     let tls = gateway.tls.clone().map(|(certificate, key)| PublicTls { certificate, key });
@@ -205,12 +234,48 @@ async fn gateway_config(
         credentials: shared.credentials.clone(),
         nodes,
         gateways,
+        name_servers,
         directory,
         room_keyer: shared.room_keyer,
         // A process on its own has another secret after each start, and nobody to ask about its rooms.
         state_dir: gateway.state_dir.clone().filter(|_| settings.cluster.is_some()),
         tell_per_second: Some(gateway.reconnects_per_second).filter(|pace| *pace > 0),
         pages,
+    })
+}
+
+fn dns_config(settings: &Settings, dns: &config::Dns, secret: Secret) -> anyhow::Result<DnsConfig> {
+    let counts = settings.gateway.is_some() || settings.node.is_some();
+    let own_region = if counts { settings.region.as_str() } else { "" };
+    let regions = config::regions(own_region, &settings.peers);
+    let locations =
+        config::locations(dns.locate_file.as_deref(), dns.locate_database.as_deref(), &regions);
+    let own = settings.gateway.iter().map(|gateway| GatewayFacts {
+        id: gateway.id.as_str().into(),
+        region: settings.region.as_str().into(),
+        addresses: gateway.public.clone(),
+    });
+    let others = settings.peers_of(PeerRole::Gateway).map(|peer| GatewayFacts {
+        id: peer.id.as_str().into(),
+        region: peer.region.as_str().into(),
+        addresses: peer.public.clone(),
+    });
+    Ok(DnsConfig {
+        id: dns.id.clone(),
+        server: ServerConfig {
+            zone: dns.zone.clone(),
+            region: settings.region.as_str().into(),
+            gateways: own.chain(others).collect(),
+            servers: config::servers(dns, &settings.peers),
+            ttl: dns.ttl,
+            order: if dns.crossed { Order::Crossed } else { Order::Nearest },
+            answers_per_second: dns.answers_per_second,
+            locations: locations.map_err(|(key, what)| anyhow::anyhow!("{key}: {what}"))?,
+            regions,
+        },
+        listen: dns.listen.clone(),
+        beat: dns.beat,
+        secret,
     })
 }
 
