@@ -16,22 +16,25 @@ demo: ## three regions on this machine, and a page to meet in; DIRECTORY=etcd: w
 
 test: ## build everything, run all tests, simulated failures and the end-to-end suite included
 	scripts/need-debian build page python browser lab engines dns
-	scripts/need-npm web proof/e2e
+	scripts/need-npm web clients/js proof/e2e
 	scripts/need-python
 	cd web && npm run --silent build && npm test --silent
+	cd clients/js && npm run --silent build && npm test --silent
+	cd clients/python && ../../build/venv/bin/python -m pytest -q
 	cargo test --locked --workspace
 	$(MAKE) --no-print-directory sim TWICE=1
 	proof/e2e/run
 
 lint: ## formatting, clippy, dependencies, house rules, types of the page
 	scripts/need-debian build page shell
-	scripts/need-npm web
+	scripts/need-npm web clients/js
 	shellcheck scripts/* .ci/run proof/e2e/run
 	cargo fmt --all -- --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo run --locked --quiet -p xtask -- tidy
 	scripts/deny
 	cd web && npx --no-install tsc --noEmit
+	cd clients/js && npx --no-install tsc --noEmit
 
 sim: ## schedules of failures against the real gateways and nodes; SEEDS=0..20000, TWICE=1 to compare two runs of each
 	scripts/need-debian build

@@ -13,6 +13,11 @@ const tell = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
 const bundle = esbuild.buildSync({
   entryPoints: [`${here}page.js`],
+  // One livekit-client, the one that is tested, below the wrapper as well.
+  alias: {
+    'outlast-client': `${here}../../../clients/js/src/index.ts`,
+    'livekit-client': `${here}../node_modules/livekit-client`,
+  },
   bundle: true,
   write: false,
   format: 'iife',

@@ -3,6 +3,7 @@
 // Arrivals are polled from getStats each 50 ms: a video arrival is a poll in which framesDecoded
 // grew, an audio arrival one in which samples that were not concealed grew by 5 ms or more. Times
 // are wall-clock seconds.
+import { FallbackRoom } from 'outlast-client';
 import { Room, RoomEvent, Track, VideoPresets, VideoQuality } from 'livekit-client';
 
 const POLL_MS = 50;
@@ -202,15 +203,16 @@ async function camera(width, height, fps) {
 }
 
 window.actions = {
-  async join({ url, token, auto_subscribe: autoSubscribe = true }) {
-    room = new Room();
+  // With `urls` in place of `url` by outlast-client.
+  async join({ url, urls, token, auto_subscribe: autoSubscribe = true }) {
+    room = urls ? new FallbackRoom() : new Room();
     listen();
     room.registerRpcMethod(
       'echo',
       async (call) => `${room.localParticipant.identity} heard ${call.payload}`,
     );
     const started = now();
-    await room.connect(url, token, { autoSubscribe });
+    await room.connect(urls ?? url, token, { autoSubscribe });
     return { seconds: now() - started, sid: room.localParticipant.sid };
   },
 
@@ -302,7 +304,8 @@ window.actions = {
   },
 
   async where() {
-    return { node: room.serverInfo?.nodeId ?? '', region: room.serverInfo?.region ?? '' };
+    const server = room.serverUrl ?? '';
+    return { server, node: room.serverInfo?.nodeId ?? '', region: room.serverInfo?.region ?? '' };
   },
 
   async counters({ stream }) {

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from listening import Ears, stream_key
 from livekit import rtc
+from outlast_client import FallbackRoom
 from sources import Camera, Microphone
 
 SOURCES = {
@@ -127,12 +128,21 @@ class Participant:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def do_join(self, url: str, token: str, auto_subscribe: bool = True) -> Json:
-        """Connects; the RPC method `echo` is registered on the way."""
+    async def do_join(
+        self,
+        token: str,
+        url: str = "",
+        urls: list[str] | None = None,
+        auto_subscribe: bool = True,
+    ) -> Json:
+        """Connects, with `urls` by outlast_client; the RPC method `echo` is registered on the way."""
+        if urls:
+            self.room = FallbackRoom()
         self._listen()
         started = time.time()
         options = rtc.RoomOptions(auto_subscribe=auto_subscribe)
-        await self.room.connect(url, token, options)
+        where: Any = urls or url
+        await self.room.connect(where, token, options)
         self.ears.open(self.room)
         self.room.local_participant.register_rpc_method("echo", self._echo)
         return {"seconds": time.time() - started, "sid": self.room.local_participant.sid}
@@ -151,7 +161,7 @@ class Participant:
         self.sent.clear()
         self.ears.close()
         self.room = rtc.Room()
-        return await self.do_join(url, token)
+        return await self.do_join(token, url)
 
     async def do_publish_audio(
         self, name: str = "microphone", source: str = "microphone", hertz: float = 440.0
@@ -246,6 +256,10 @@ class Participant:
         return await self.room.local_participant.perform_rpc(
             destination_identity=to, method=method, payload=payload, response_timeout=8.0
         )
+
+    async def do_where(self) -> Json:
+        """The server in use, as outlast_client tells."""
+        return {"server": getattr(self.room, "server_url", None) or ""}
 
     async def do_counters(self, stream: str) -> dict[str, float]:
         """The receiver's statistics of one stream."""

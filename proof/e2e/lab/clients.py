@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.lines import LineProcess, with_hosts
 
+WRAPPER = Path(__file__).resolve().parents[3] / "clients/python/src"
 AGENTS = Path(__file__).resolve().parent.parent / "agents"
 
 
@@ -113,7 +114,7 @@ class PythonClient(Client):
 
     async def start(self, hosts: Path | None, logs: Path) -> None:
         """Starts the process; `hosts` becomes its /etc/hosts."""
-        command = [sys.executable, str(AGENTS / "python_agent.py")]
+        command = ["env", f"PYTHONPATH={WRAPPER}", sys.executable, str(AGENTS / "python_agent.py")]
         await self._process.start(with_hosts(command, hosts), logs / f"{self.identity}.log")
 
     async def call(self, do: str, **arguments: Any) -> Any:

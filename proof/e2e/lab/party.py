@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ class Party:
         """Joins through the gateway of `first` (and `second` when that one is dead)."""
         url = self._target.url(first, second)
         return await client.call("join", url=url, token=self.token(client.identity), **options)
+
+    async def join_any(self, client: Client, regions: Sequence[str], **options: Any) -> Any:
+        """Joins by outlast-client, which is given the gateways of these regions."""
+        urls = [self._target.url(region) for region in regions]
+        return await client.call("join", urls=urls, token=self.token(client.identity), **options)
 
     async def call(
         self,

@@ -1,0 +1,87 @@
+/** Dials servers until one takes the call. */
+import { ConnectionError, ConnectionErrorReason } from 'livekit-client';
+
+import { race, type RaceOptions } from './race.ts';
+import type { Source } from './source.ts';
+
+/** Not a matter of who is asked. */
+const FINAL = new Set([
+  ConnectionErrorReason.NotAllowed,
+  ConnectionErrorReason.Cancelled,
+  ConnectionErrorReason.LeaveRequest,
+]);
+
+/** The servers of one session. */
+export class Dialer {
+  #urls: readonly string[] = [];
+  #last: string | undefined;
+  readonly #source: Source;
+  readonly #options: RaceOptions;
+
+  constructor(source: Source, options: RaceOptions) {
+    this.#source = source;
+    this.#options = options;
+  }
+
+  /** The server that took the last call. */
+  get last(): string | undefined {
+    return this.#last;
+  }
+
+  /** Asks the source. Returns the URL to begin with, and the token. */
+  async learn(): Promise<{ url: string; token: string }> {
+    const { serverUrls, participantToken } = await this.#source.fetch();
+    const [url] = serverUrls;
+    if (url === undefined) throw new Error('the source named no server');
+    this.#urls = [...serverUrls];
+    return { url, token: participantToken };
+  }
+
+  /**
+   * Makes one call: at the server of the last one, if it answers, or else at the next one that does. A server that answers and then fails is passed over.
+   * When all have failed, the last error is thrown; it is for livekit-client to try again later.
+   */
+  async call<T>(attempt: (url: string) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    let left = this.#order();
+    let failure: unknown;
+    while (left.length > 0) {
+      const answering = await race(left, this.#options, signal);
+      // When nobody answers the first one fails in livekit-client's own words.
+      const url = answering ?? (failure === undefined ? left[0] : undefined);
+      if (url === undefined) break;
+      try {
+        const done = await attempt(url);
+        this.#last = url;
+        return done;
+      } catch (error) {
+        if (isFinal(error) || signal?.aborted || answering === undefined) {
+          await this.#renew();
+          throw error;
+        }
+        failure = error;
+      }
+      left = left.filter((other) => other !== url);
+    }
+    await this.#renew();
+    throw failure;
+  }
+
+  #order(): string[] {
+    const others = this.#urls.filter((url) => url !== this.#last);
+    const known = this.#last !== undefined && others.length < this.#urls.length;
+    return known ? [this.#last as string, ...others] : others;
+  }
+
+  /** There may be other servers by now. */
+  async #renew(): Promise<void> {
+    try {
+      await this.learn();
+    } catch {
+      // what is known has to do
+    }
+  }
+}
+
+function isFinal(error: unknown): boolean {
+  return error instanceof ConnectionError && FINAL.has(error.reason);
+}

@@ -1,0 +1,88 @@
+import { Room, type RoomConnectOptions, type RoomOptions } from 'livekit-client';
+
+import { Dialer } from './dialer.ts';
+import type { RaceOptions } from './race.ts';
+import { sourceOf, type Where } from './source.ts';
+
+/** livekit-client's options, and how servers are chosen. */
+export interface FallbackRoomOptions extends RoomOptions {
+  fallback?: RaceOptions;
+}
+
+export type FallbackConnectOptions = RoomConnectOptions;
+
+/** Milliseconds that a WebSocket may take to open; livekit-client's own are 15,000. */
+const WEBSOCKET_TIMEOUT_MS = 3_000;
+
+/** The part of livekit-client in which all calls to a server are made. */
+interface SignalClient {
+  join(url: string, token: string, options: unknown, signal?: AbortSignal, ...rest: unknown[]): Promise<unknown>;
+  reconnect(url: string, ...rest: unknown[]): Promise<unknown>;
+}
+
+/**
+ * livekit-client's `Room` with several servers. `connect` takes their URLs, or a source of them; whenever the room is to be reached,
+ * at first or again, the server that answers is dialled. Everything else, the events included, is livekit-client's.
+ */
+export class FallbackRoom extends Room {
+  #dialer: Dialer | undefined;
+  readonly #race: RaceOptions;
+  // The one that livekit-client has set by now.
+  readonly #connect = (this as Room).connect;
+
+  constructor(options: FallbackRoomOptions = {}) {
+    const { fallback = {}, ...rest } = options;
+    super(rest);
+    this.#race = fallback;
+    let engine = this.engine;
+    const equip = () => this.#equip((engine as { client?: SignalClient } | undefined)?.client);
+    equip();
+    // livekit-client makes a new engine after each failed connect.
+    Object.defineProperty(this, 'engine', {
+      configurable: true,
+      enumerable: true,
+      get: () => engine,
+      set: (made: typeof engine) => {
+        engine = made;
+        equip();
+      },
+    });
+  }
+
+  /** The server in use, or last used. */
+  get serverUrl(): string | undefined {
+    return this.#dialer?.last;
+  }
+
+  /**
+   * Joins a room.
+   *
+   * @param where URLs, the one to try first first; or a source, whose token is used then
+   * @throws what livekit-client throws, or the source; `TypeError` when there is no URL, or something is none
+   */
+  override connect = async (
+    where: Where,
+    token?: string,
+    options: FallbackConnectOptions = {},
+  ): Promise<void> => {
+    const dialer = new Dialer(sourceOf(where, token), this.#race);
+    const first = await dialer.learn();
+    this.#dialer = dialer;
+    await this.#connect(first.url, first.token, { websocketTimeout: WEBSOCKET_TIMEOUT_MS, ...options });
+  };
+
+  #equip(client: SignalClient | undefined): void {
+    if (typeof client?.join !== 'function' || typeof client.reconnect !== 'function') {
+      throw new Error('this version of livekit-client is not known to outlast-client; see its README');
+    }
+    const join = client.join.bind(client);
+    const reconnect = client.reconnect.bind(client);
+    client.join = (url, token, options, signal, ...rest) =>
+      this.#call(url, (it) => join(it, token, options, signal, ...rest), signal);
+    client.reconnect = (url, ...rest) => this.#call(url, (it) => reconnect(it, ...rest));
+  }
+
+  #call<T>(url: string, attempt: (url: string) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#dialer ? this.#dialer.call(attempt, signal) : attempt(url);
+  }
+}
