@@ -114,6 +114,11 @@ impl Outlooks {
         self.others.iter().filter(move |(_, other)| chosen(other)).map(|(id, _)| id)
     }
 
+    /// Every other gateway and its region, heard or not, by id.
+    pub fn all(&self) -> impl Iterator<Item = (&GatewayId, &RegionName)> {
+        self.others.iter().map(|(id, other)| (id, &other.name))
+    }
+
     /// Whether another gateway has lately lost more than half of its nodes, too.
     pub fn says_shrunk(&self, now: Time) -> bool {
         self.others.values().any(|other| other.seen.shrunk && other.is_fresh(now))

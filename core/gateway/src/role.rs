@@ -420,6 +420,22 @@ impl Role {
         order.into_iter().map(|(_, _, region)| region).collect()
     }
 
+    /// All gateways, this one too, in the order in which a client near that region (or else this one's) is to try them: by region, the
+    /// nearest first, and of each region the one that is heard first. Those that are not heard come last.
+    pub fn doors(&self, now: Time, near: Option<&RegionName>) -> Vec<(GatewayId, RegionName)> {
+        let order = self.by_rtt();
+        let far = |region: &RegionName| match near {
+            Some(near) if near == region => 0,
+            _ => 1 + order.iter().position(|name| name == region).unwrap_or(order.len()),
+        };
+        let fresh: BTreeSet<_> = self.outlooks.fresh_in(now, None).collect();
+        let others = self.outlooks.all().map(|(id, region)| (!fresh.contains(id), id, region));
+        let own = [(self.draining, &self.id, &self.region)];
+        let mut doors: Vec<_> = others.chain(own).collect();
+        doors.sort_by_key(|(silent, id, region)| (*silent, far(region), (*id).clone()));
+        doors.into_iter().map(|(_, id, region)| (id.clone(), region.clone())).collect()
+    }
+
     /// The other regions as an outlook names them.
     pub(crate) fn nearest_regions(&self) -> [u8; NEAREST_MAX] {
         let mut nearest = [0; NEAREST_MAX];

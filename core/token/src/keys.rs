@@ -72,6 +72,16 @@ struct Secret {
     signs: EncodingKey,
 }
 
+impl Secret {
+    fn sign(&self, payload: &str) -> String {
+        let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
+        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+        let signature = crypto::sign(message.as_bytes(), &self.signs, Algorithm::HS256)
+            .expect("HMAC takes a key of any length");
+        format!("{message}.{signature}")
+    }
+}
+
 impl ApiKeys {
     /// Takes (key, secret) pairs; of a key that stands twice, the last counts.
     ///
@@ -142,12 +152,13 @@ impl ApiKeys {
             .expect("there is at least one key");
         let mut claims = claims.clone();
         claims.not_before.get_or_insert(unix_now.as_secs());
-        let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
-        let payload = URL_SAFE_NO_PAD.encode(json::write(&claims, issuer).to_string());
-        let message = format!("{header}.{payload}");
-        let signature = crypto::sign(message.as_bytes(), &secret.signs, Algorithm::HS256)
-            .expect("HMAC takes a key of any length");
-        format!("{message}.{signature}")
+        secret.sign(&json::write(&claims, issuer).to_string())
+    }
+
+    /// Signs any JSON as a JWT of HS256, with the key of that name, else with the first. What it says is no access token, unless it says so.
+    pub fn sign(&self, issuer: &str, payload: &str) -> String {
+        let secret = self.0.get(issuer).or_else(|| self.0.values().next());
+        secret.expect("there is at least one key").sign(payload)
     }
 
     /// Signs `claims` anew, valid from `unix_now` on for what was left of them, at least for [`REFRESHED_TTL_MIN`].

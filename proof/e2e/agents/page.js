@@ -3,7 +3,7 @@
 // Arrivals are polled from getStats each 50 ms: a video arrival is a poll in which framesDecoded
 // grew, an audio arrival one in which samples that were not concealed grew by 5 ms or more. Times
 // are wall-clock seconds.
-import { FallbackRoom } from 'outlast-client';
+import { FallbackRoom, endpoint } from 'outlast-client';
 import { Room, RoomEvent, Track, VideoPresets, VideoQuality } from 'livekit-client';
 
 const POLL_MS = 50;
@@ -203,16 +203,18 @@ async function camera(width, height, fps) {
 }
 
 window.actions = {
-  // With `urls` in place of `url` by outlast-client.
-  async join({ url, urls, token, auto_subscribe: autoSubscribe = true }) {
-    room = urls ? new FallbackRoom() : new Room();
+  // With `urls` or an `endpoint` in place of `url` by outlast-client.
+  async join({ url, urls, endpoint: asked, token, auto_subscribe: autoSubscribe = true }) {
+    room = urls || asked ? new FallbackRoom() : new Room();
+    const headers = { authorization: `Bearer ${token}` };
+    const where = asked ? endpoint(asked, { headers }) : (urls ?? url);
     listen();
     room.registerRpcMethod(
       'echo',
       async (call) => `${room.localParticipant.identity} heard ${call.payload}`,
     );
     const started = now();
-    await room.connect(urls ?? url, token, { autoSubscribe });
+    await room.connect(where, token, { autoSubscribe });
     return { seconds: now() - started, sid: room.localParticipant.sid };
   },
 

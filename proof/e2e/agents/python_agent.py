@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from listening import Ears, stream_key
 from livekit import rtc
-from outlast_client import FallbackRoom
+from outlast_client import Endpoint, FallbackRoom
 from sources import Camera, Microphone
 
 SOURCES = {
@@ -133,15 +133,18 @@ class Participant:
         token: str,
         url: str = "",
         urls: list[str] | None = None,
+        endpoint: str = "",
         auto_subscribe: bool = True,
     ) -> Json:
-        """Connects, with `urls` by outlast_client; the RPC method `echo` is registered on the way."""
-        if urls:
+        """Connects, with `urls` or an `endpoint` by outlast_client; the RPC method `echo` is registered on the way."""
+        if urls or endpoint:
             self.room = FallbackRoom()
         self._listen()
         started = time.time()
         options = rtc.RoomOptions(auto_subscribe=auto_subscribe)
         where: Any = urls or url
+        if endpoint:
+            where = Endpoint(endpoint, {"authorization": f"Bearer {token}"})
         await self.room.connect(where, token, options)
         self.ears.open(self.room)
         self.room.local_participant.register_rpc_method("echo", self._echo)

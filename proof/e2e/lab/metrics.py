@@ -13,9 +13,11 @@ class Metrics:
     def __init__(self, samples: dict[str, list[tuple[str, float]]]) -> None:
         self._samples = samples
 
-    def total(self, name: str) -> float:
-        """The sum over all labels; 0 for a metric that is not there."""
-        return sum(value for _, value in self._samples.get(name, []))
+    def total(self, name: str, **labels: str) -> float:
+        """The sum over all samples with these labels; 0 for a metric that is not there."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = self._samples.get(name, [])
+        return sum(value for text, value in samples if all(it in text for it in wanted))
 
     def names(self) -> list[str]:
         """Every metric on the page."""

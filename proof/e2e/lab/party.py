@@ -62,6 +62,12 @@ class Party:
         urls = [self._target.url(region) for region in regions]
         return await client.call("join", urls=urls, token=self.token(client.identity), **options)
 
+    async def join_by_endpoint(self, client: Client, region: str) -> Any:
+        """Joins by outlast-client, which asks the gateway of a region for the list."""
+        token = self.token(client.identity)
+        endpoint = self._target.url(region).replace("ws", "http", 1) + "/token-source"
+        return await client.call("join", endpoint=endpoint, token=token)
+
     async def call(
         self,
         tabs: int,

@@ -46,6 +46,11 @@ def region_address(region: str) -> str:
     return f"127.64.{REGIONS.index(region) + 1}.1"
 
 
+def gateway_url(server: Server) -> str:
+    """What clients of this gateway's region dial."""
+    return f"ws://call-{server.region}.outlast.test:{server.public}"
+
+
 def layout(base: int) -> list[Server]:
     """Every process of the fleet on the block of ports that starts at `base`."""
     servers = []
@@ -98,8 +103,9 @@ def write_configs(binary: Path, folder: Path, base: int) -> list[Server]:
         _outlast(binary, "ca", "issue", "--name", server.name, *folders)
     cluster_secret = secrets.token_hex(32)
     placed = []
-    # Whoever has an address in 198.51.100.0/24 is near us.
-    (folder / "locations").write_text("198.51.100.0/24 us\n")
+    # For name servers 198.51.100.0/24 is near us; for gateways, which see everybody here come from it, 127.0.0.1 is near ap.
+    (folder / "locations-dns").write_text("198.51.100.0/24 us\n")
+    (folder / "locations-gateway").write_text("127.0.0.1/32 ap\n")
     for server in servers:
         path = folder / f"{server.name}.toml"
         path.write_text(_config(server, servers, pki, cluster_secret))
@@ -138,13 +144,12 @@ def _config(server: Server, servers: list[Server], pki: Path, cluster_secret: st
         f'listen = "{server.address}:{server.public}"',
         f'beat = "{server.address}:{server.beat}"',
     ]
+    if server.role == "gateway":
+        lines.append(f'url = "{gateway_url(server)}"')
     if server.role == "dns":
-        lines += [
-            f'zone = "{ZONE}"',
-            f'public = ["{server.address}"]',
-            "[locate]",
-            'file = "locations"',
-        ]
+        lines += [f'zone = "{ZONE}"', f'public = ["{server.address}"]']
+    if server.role != "node":
+        lines += ["[locate]", f'file = "locations-{server.role}"']
     if server.role == "node":
         lines += [
             f"media_ports = {server.media[0]}",
@@ -165,4 +170,6 @@ def _config(server: Server, servers: list[Server], pki: Path, cluster_secret: st
             lines += [f'address = "{peer.address}:{peer.public}"', "capacity = 100"]
         else:
             lines.append(f'public = ["{peer.address}"]')
+        if peer.role == "gateway":
+            lines.append(f'url = "{gateway_url(peer)}"')
     return "\n".join(lines) + "\n"

@@ -14,21 +14,38 @@ from lab.settings import REGIONS, ZONE, region_address
 from lab.watch import until
 
 TTL = 5
+PROBATION_MAX_SECONDS = 130.0
 GONE_MAX_SECONDS = 15.0  # what is asserted on a busy machine; what is measured is printed
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def resolver(fleet: Fleet, tmp_path: Path) -> AsyncIterator[Resolver]:
-    resolver = Resolver([fleet.name_server(region) for region in REGIONS], tmp_path)
+async def calm(fleet: Fleet) -> Fleet:
+    """The fleet, when no region is on probation any more because of what a test before has done to it."""
+
+    async def all_serve() -> str | None:
+        for region in REGIONS:
+            metrics = await fleet.metrics(f"{region}-dns")
+            serving = metrics.total("outlast_dns_gateways", standing="serves")
+            if serving < len(REGIONS):
+                return f"{region}-dns sends clients to {serving:.0f} gateways"
+        return None
+
+    await until("no region is on probation", all_serve, PROBATION_MAX_SECONDS)
+    return fleet
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def resolver(calm: Fleet, tmp_path: Path) -> AsyncIterator[Resolver]:
+    resolver = Resolver([calm.name_server(region) for region in REGIONS], tmp_path)
     await resolver.start()
     yield resolver
     resolver.stop()
 
 
-async def test_dig_and_kdig_find_gateways_of_two_regions(fleet: Fleet) -> None:
+async def test_dig_and_kdig_find_gateways_of_two_regions(calm: Fleet) -> None:
     for tool in ("dig", "kdig"):
         for region in REGIONS:
-            server = fleet.name_server(region)
+            server = calm.name_server(region)
             for transport in ("+notcp", "+tcp"):
                 answer = await ask_server(server, ZONE, "A", transport, tool=tool)
                 assert answer.status == "NOERROR" and "aa" in answer.flags, answer.text
@@ -38,7 +55,7 @@ async def test_dig_and_kdig_find_gateways_of_two_regions(fleet: Fleet) -> None:
                 assert len(set(addresses)) == 2
                 assert {ttl for _, ttl, _ in answer.records("A")} == {TTL}
     # Who wants a region has it.
-    answer = await ask_server(fleet.name_server("eu"), f"ap.{ZONE}", "A")
+    answer = await ask_server(calm.name_server("eu"), f"ap.{ZONE}", "A")
     assert answer.addresses() == [region_address("ap")]
 
 
@@ -63,8 +80,8 @@ async def test_dig_and_kdig_are_told_what_is_not_there(fleet: Fleet) -> None:
     assert answer.status == "NOTIMP", answer.text
 
 
-async def test_dig_and_kdig_see_the_delegation_and_extensions(fleet: Fleet) -> None:
-    server = fleet.name_server("ap")
+async def test_dig_and_kdig_see_the_delegation_and_extensions(calm: Fleet) -> None:
+    server = calm.name_server("ap")
     answer = await ask_server(server, ZONE, "NS")
     names = {data for _, _, data in answer.records("NS")}
     assert names == {f"{region}-dns.ns.{ZONE}." for region in REGIONS}

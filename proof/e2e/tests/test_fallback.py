@@ -69,6 +69,18 @@ async def test_the_first_gateway_that_answers_is_dialled(party: Party, fleet: Fl
         assert await server_of(client, party) == "ap"
 
 
+async def test_a_gateway_tells_of_all_of_them(party: Party, fleet: Fleet) -> None:
+    for client in (await party.tab("tab"), await party.python("py")):
+        await party.join_by_endpoint(client, "eu")
+        # Whoever comes from loopback is near ap, as the file of locations has it.
+        assert await server_of(client, party) == "ap"
+        fleet.gateway("ap").kill()
+        # The next in the list is the gateway that was asked: its own region, and then the others.
+        assert await leaves(client, party, "ap") in ("eu", "us")
+        nobody_disconnected([client])
+        await fleet.heal()
+
+
 async def test_a_gateway_is_lost_and_media_goes_on(party: Party, fleet: Fleet) -> None:
     clients = await wrapped(party, list(REGIONS))
     region = "eu"

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use outlast_directory::RoomKeyer;
 use outlast_engines::Directory;
 use outlast_link::Credentials;
+use outlast_locate::Locations;
 use outlast_model::{Epoch, GatewayId, NodeId, RegionName};
 use outlast_token::ApiKeys;
 use outlast_wire::Secret;
@@ -53,6 +54,12 @@ pub struct GatewayConfig {
     pub tell_per_second: Option<u32>,
     /// Folder for what is to outlast a restart; none keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// Where clients dial gateways, this one with them, by their ids: `wss://eu.api.example.net`.
+    pub urls: BTreeMap<String, String>,
+    /// Where clients are.
+    pub locations: Locations,
+    /// Clients are told of the second nearest region first.
+    pub crossed: bool,
     /// Pages of the demo by exact path; `/` says `OK` when it has none.
     pub pages: BTreeMap<String, Page>,
 }

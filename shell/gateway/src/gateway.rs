@@ -15,6 +15,7 @@ use outlast_gateway_core::{
     DirectoryUse, GatewayFacts, Input, NodeFacts, Role, RoleConfig, Spread,
 };
 use outlast_link::{Dialer, ServerLimits, ServerTls, Spares, public_tls, serve};
+use outlast_locate::Locations;
 use outlast_model::NodeId;
 use outlast_runtime::{Clock, entropy};
 use outlast_token::ApiKeys;
@@ -54,6 +55,10 @@ pub(crate) struct Shared {
     pub(crate) nodes: BTreeMap<NodeId, NodePeer>,
     pub(crate) keys: ApiKeys,
     pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Of gateways, by id.
+    pub(crate) urls: BTreeMap<String, String>,
+    pub(crate) locations: Locations,
+    pub(crate) crossed: bool,
     pub(crate) pages: BTreeMap<String, Page>,
     pub(crate) metrics: Metrics,
     pub(crate) wall: WallClock,
@@ -131,6 +136,9 @@ impl Gateway {
             nodes: config.nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
             keys: config.api_keys,
             trusted_proxies: config.trusted_proxies,
+            urls: config.urls,
+            locations: config.locations,
+            crossed: config.crossed,
             pages: config.pages,
             metrics,
             wall,

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 use outlast_link::{Body, Peer, text};
 
-use crate::{gateway::Shared, page, query, refusal::Refusal, signal, twirp};
+use crate::{gateway::Shared, page, query, refusal::Refusal, servers, signal, twirp};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -28,6 +28,10 @@ async fn route(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>) -> 
     let method = request.method().clone();
     if let Some(call) = twirp::Call::of(&path) {
         return twirp::answer(shared, call, request).await;
+    }
+    if path == "/token-source" && [Method::GET, Method::POST].contains(&method) {
+        let client = query::client_ip(peer.address, request.headers(), &shared.trusted_proxies);
+        return servers::answer(shared, client, &request);
     }
     if method != Method::GET && method != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only");

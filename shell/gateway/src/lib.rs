@@ -20,6 +20,7 @@ mod reach;
 mod refusal;
 mod role_loop;
 mod seat;
+mod servers;
 mod signal;
 mod snapshot;
 mod streams;

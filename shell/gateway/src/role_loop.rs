@@ -9,7 +9,7 @@ use std::{
 use outlast_gateway_core::{
     AskId, Change, Health, Input, Located, Output, RegionHealth, Remembered, Role, Session, Why,
 };
-use outlast_model::{NodeId, RegionName, RoomName, SessionId, Time};
+use outlast_model::{GatewayId, NodeId, RegionName, RoomName, SessionId, Time};
 use outlast_runtime::Clock;
 use outlast_wire::{Message, Process, SnapshotWriter};
 use tokio::{
@@ -256,6 +256,11 @@ impl RoleLoop {
 
     pub(crate) fn locate(&self, room: &RoomName) -> Located {
         self.lock().role.locate(room)
+    }
+
+    /// Where clients may go: see [`Role::doors`].
+    pub(crate) fn doors(&self, near: Option<&RegionName>) -> Vec<(GatewayId, RegionName)> {
+        self.lock().role.doors(self.clock.now(), near)
     }
 
     /// Open sessions.

@@ -70,6 +70,7 @@ pub(crate) fn read(
     // A name server of a region without nodes and gateways is no reason to count that region.
     let counts = rules.has_role("gateway") || rules.has_role("node");
     let own = name_server::Own { id: dns_id.clone(), region: if counts { &region } else { "" } };
+    let locate = rules.locate(&regions(own.region, &peers));
     let dns = rules.name_server(own, &peers);
     let (directory, access) = rules.directory();
     let settings = Settings {
@@ -83,6 +84,7 @@ pub(crate) fn read(
         gateway: rules.has_role("gateway").then(|| gateway(&rules, gateway_id.clone())),
         node: rules.has_role("node").then(|| node(&values, shards)),
         dns,
+        locate,
         region,
         directory,
         access,
@@ -138,6 +140,7 @@ fn gateway(rules: &Rules<'_>, id: String) -> Gateway {
             .then(|| (rules.path("gateway.tls_cert"), rules.path("gateway.tls_key"))),
         beat: values.socket("gateway.beat"),
         public: values.addresses("gateway.public").to_vec(),
+        url: values.written("gateway.url").then(|| values.text("gateway.url").to_owned()),
         trusted_proxies: values.addresses("gateway.trusted_proxies").to_vec(),
         reconnects_per_second: values.integer("gateway.reconnects_per_s"),
         page_dir: values.written("gateway.page_dir").then(|| rules.path("gateway.page_dir")),

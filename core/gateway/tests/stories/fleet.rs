@@ -352,3 +352,26 @@ fn name_servers_are_told_whether_to_send_clients_and_what_is_near() {
             .any(|(_, said)| { matches!(said, Output::Bulletin { outlook } if outlook.closed) })
     );
 }
+
+#[test]
+fn clients_are_told_of_near_gateways_first_and_of_silent_ones_last() {
+    let setup = Setup {
+        nodes: &["ap-1", "eu-1", "us-1"],
+        gateways: &["ap-g1", "eu-g2", "us-g1"],
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup);
+    world.node("ap-1").latency = Duration::from_millis(120);
+    world.node("us-1").latency = Duration::from_millis(60);
+    world.run(3_000);
+    let doors = |world: &World, near: Option<&str>| -> Vec<String> {
+        let near = near.map(Into::into);
+        let doors = world.role.doors(world.now, near.as_ref());
+        doors.into_iter().map(|(id, _)| id.to_string()).collect()
+    };
+    assert_eq!(doors(&world, None), ["eu-g1", "eu-g2", "us-g1", "ap-g1"]);
+    assert_eq!(doors(&world, Some("ap")), ["ap-g1", "eu-g1", "eu-g2", "us-g1"]);
+    world.silence_gateway("us-g1");
+    world.run(3_000);
+    assert_eq!(doors(&world, Some("us")), ["eu-g1", "eu-g2", "ap-g1", "us-g1"]);
+}

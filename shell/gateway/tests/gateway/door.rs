@@ -1,8 +1,9 @@
 //! The public listener: what it answers, to whom, and how long it waits.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use outlast_token::VideoGrant;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -59,6 +60,38 @@ async fn only_faults_of_a_token_are_401() {
     assert_eq!(world.refused(&format!("/rtc?access_token={token}")).await.status, 501);
     assert_eq!(world.get("/settings/regions").await.status, 404);
     assert!(world.peer("eu-1").seen().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_has_a_token_is_told_where_to_go() {
+    let world = World::new(&["eu-1"]).await;
+    let token = world.join_token("r");
+    for method in ["GET", "POST"] {
+        let ask = |authorization: &str| {
+            format!(
+                "{method} /token-source HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{authorization}content-length: 0\r\n\r\n"
+            )
+        };
+        let answer = world.raw(&ask(&format!("authorization: Bearer {token}\r\n"))).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+        assert!(answer.head.contains("cache-control: no-store"));
+        let said: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(said["server_url"], "wss://here");
+        assert_eq!(said["server_urls"], json!(["wss://here"]));
+        assert_eq!(said["participant_token"], token.as_str());
+        // Signed by the key of the token, and of no use as a token.
+        let signed = said["server_urls_signed"].as_str().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let claims = world.cluster.keys.verify(signed, now).unwrap();
+        assert!(claims.issuer == "key" && !claims.video.room_join);
+        assert_eq!(world.raw(&ask("")).await.status, 401);
+        let nobody = world.token(VideoGrant { room: "r".into(), ..VideoGrant::default() });
+        assert_eq!(
+            world.raw(&ask(&format!("authorization: Bearer {nobody}\r\n"))).await.status,
+            401
+        );
+    }
 }
 
 #[tokio::test]

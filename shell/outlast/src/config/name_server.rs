@@ -8,7 +8,7 @@ use outlast_model::RegionName;
 
 use super::{
     rules::Rules,
-    settings::{Dns, Peer, PeerRole},
+    settings::{Dns, Locate, Peer, PeerRole},
 };
 
 /// This process, as far as name servers are concerned.
@@ -21,7 +21,6 @@ impl Rules<'_> {
     /// The name server of this process, and the mistakes in what it needs.
     pub(crate) fn name_server(&mut self, own: Own<'_>, peers: &[Peer]) -> Option<Dns> {
         let regions = regions(own.region, peers);
-        self.locations(&regions);
         if !self.has_role("dns") {
             return None;
         }
@@ -47,10 +46,7 @@ impl Rules<'_> {
             public: values.addresses("dns.public").to_vec(),
             beat: values.socket("dns.beat"),
             ttl: Duration::from_secs(values.integer("dns.ttl_s")),
-            crossed: values.text("dns.order") == "crossed",
             answers_per_second: values.integer("dns.answers_per_s"),
-            locate_file: values.written("locate.file").then(|| self.path("locate.file")),
-            locate_database: values.written("locate.mmdb").then(|| self.path("locate.mmdb")),
         };
         if values.written("dns.zone") {
             let checked = outlast_dns_core::check(&dns.zone, &regions, &servers(&dns, peers));
@@ -68,12 +64,15 @@ impl Rules<'_> {
         Some(dns)
     }
 
-    fn locations(&mut self, regions: &[RegionName]) {
-        let path = |rules: &Self, key| rules.values.written(key).then(|| rules.path(key));
-        let (file, database) = (path(self, "locate.file"), path(self, "locate.mmdb"));
-        if let Err((key, what)) = locations(file.as_deref(), database.as_deref(), regions) {
+    /// Where clients are; its files are read to see whether they can be.
+    pub(crate) fn locate(&mut self, regions: &[RegionName]) -> Locate {
+        let path = |key| self.values.written(key).then(|| self.path(key));
+        let crossed = self.values.text("locate.order") == "crossed";
+        let locate = Locate { file: path("locate.file"), database: path("locate.mmdb"), crossed };
+        if let Err((key, what)) = locations(&locate, regions) {
             self.wrong(key, what, "docs/dns.md tells what it is to hold");
         }
+        locate
     }
 }
 
@@ -103,18 +102,17 @@ pub(crate) fn servers(own: &Dns, peers: &[Peer]) -> Vec<NameServer> {
 /// # Errors
 /// The key that is wrong, and what is.
 pub(crate) fn locations(
-    file: Option<&Path>,
-    database: Option<&Path>,
+    locate: &Locate,
     regions: &[RegionName],
 ) -> Result<Locations, (&'static str, String)> {
     let unreadable =
         |path: &Path, error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let text = file.map_or(Ok(String::new()), |path| {
+    let text = locate.file.as_deref().map_or(Ok(String::new()), |path| {
         std::fs::read_to_string(path).map_err(|error| ("locate.file", unreadable(path, error)))
     })?;
     let parsed = Locations::parse(&text, regions);
     let locations = parsed.map_err(|error| ("locate.file", error.to_string()))?;
-    let Some(path) = database else { return Ok(locations) };
+    let Some(path) = &locate.database else { return Ok(locations) };
     let bytes = std::fs::read(path).map_err(|error| ("locate.mmdb", unreadable(path, error)))?;
     locations.with_database(bytes).map_err(|error| ("locate.mmdb", error.to_string()))
 }

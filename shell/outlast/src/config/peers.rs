@@ -87,11 +87,11 @@ fn peer(rules: &mut Rules<'_>, table: &PeerTable, values: &Values) -> Peer {
     match role {
         PeerRole::Node => {
             wanted.push("address");
-            foreign.push("public");
+            foreign.extend(["public", "url"]);
         }
         PeerRole::Dns => {
             wanted.push("public");
-            foreign.extend(["address", "capacity"]);
+            foreign.extend(["address", "capacity", "url"]);
         }
         PeerRole::Gateway => {
             // Nobody else hands it out.
@@ -123,6 +123,7 @@ fn peer(rules: &mut Rules<'_>, table: &PeerTable, values: &Values) -> Peer {
         address: if is_node { values.text("address").to_owned() } else { String::new() },
         beat: values.text("beat").to_owned(),
         public: values.addresses("public").to_vec(),
+        url: values.written("url").then(|| values.text("url").to_owned()),
         capacity: values.integer("capacity"),
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// Any text.
     Text,
+    /// `wss://host` or `ws://host`, with a port or a path if need be.
+    Url,
     /// A text that is never shown, and has no flag: a command line is public on its machine.
     Secret,
     /// A file, relative to the configuration's folder.
@@ -106,6 +108,7 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "Addresses at which clients reach it, for name servers",
     ),
+    key("gateway.url", Kind::Url, "", "The URL at which clients dial it: wss://eu.api.example.net"),
     key("gateway.reconnects_per_s", Kind::Integer(0, 100_000), "0", "Pace of moving clients"),
     key("gateway.state_dir", Kind::Folder, "", "Folder for what is to outlast a restart"),
     key("gateway.page_dir", Kind::Folder, "", "Folder of files that the gateway serves, flat"),
@@ -133,12 +136,6 @@ pub(crate) const KEYS: &[Key] = &[
     key("dns.beat", Kind::Listen, "0.0.0.0:7892", "UDP: where gateways' outlooks come in"),
     key("dns.ttl_s", Kind::Integer(1, 3_600), "5", "Seconds that its answers may be kept"),
     key(
-        "dns.order",
-        Kind::Word(ORDERS),
-        "nearest",
-        "Which region comes first: nearest, or crossed for the second nearest",
-    ),
-    key(
         "dns.answers_per_s",
         Kind::Integer(0, 1_000_000),
         "200",
@@ -149,6 +146,12 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::File,
         "",
         "Which networks are near which region, and where regions are",
+    ),
+    key(
+        "locate.order",
+        Kind::Word(ORDERS),
+        "nearest",
+        "Which region clients are told first: nearest, or crossed for the second nearest",
     ),
     key("locate.mmdb", Kind::File, "", "MaxMind database of cities or countries"),
     key("admin.listen", Kind::Listen, "127.0.0.1:7889", "Where /metrics and /healthz are served"),
@@ -174,6 +177,7 @@ pub(crate) const PEER_KEYS: &[Key] = &[
     key("address", Kind::HostPort, "", "host:port of a node's node.listen; nodes only"),
     key("beat", Kind::HostPort, "", "host:port of its gateway.beat, node.beat or dns.beat"),
     key("public", Kind::Addresses, "", "Its gateway.public or dns.public"),
+    key("url", Kind::Url, "", "Its gateway.url"),
     key("capacity", Kind::Integer(1, 1_000_000), "100", "Its node.capacity; nodes only"),
 ];
 

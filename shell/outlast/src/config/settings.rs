@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) node: Option<Node>,
     /// Present when this process is a name server.
     pub(crate) dns: Option<Dns>,
+    /// Where clients are.
+    pub(crate) locate: Locate,
     /// Who holds which room.
     pub(crate) directory: Address,
     /// What opens the directory's door.
@@ -83,6 +85,8 @@ pub(crate) struct Gateway {
     pub(crate) beat: SocketAddr,
     /// Where clients reach it.
     pub(crate) public: Vec<IpAddr>,
+    /// What clients dial.
+    pub(crate) url: Option<String>,
     /// Proxies whose X-Forwarded-For is believed.
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Clients told to come back in a second, when their node is gone; 0: what the nodes left can take.
@@ -148,14 +152,19 @@ pub(crate) struct Dns {
     pub(crate) beat: SocketAddr,
     /// How long answers may be kept.
     pub(crate) ttl: Duration,
-    /// Whether the second nearest region comes first.
-    pub(crate) crossed: bool,
     /// Answers a second over UDP for each network; 0 is no limit.
     pub(crate) answers_per_second: u32,
-    /// What is known of where clients are.
-    pub(crate) locate_file: Option<PathBuf>,
+}
+
+/// Where clients are, and where they are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Locate {
+    /// What is known of networks and regions.
+    pub(crate) file: Option<PathBuf>,
     /// A MaxMind database.
-    pub(crate) locate_database: Option<PathBuf>,
+    pub(crate) database: Option<PathBuf>,
+    /// Whether the second nearest region comes first.
+    pub(crate) crossed: bool,
 }
 
 /// What another process does.
@@ -184,6 +193,8 @@ pub(crate) struct Peer {
     pub(crate) beat: String,
     /// Where clients reach a gateway, and resolvers a name server.
     pub(crate) public: Vec<IpAddr>,
+    /// What clients dial a gateway by.
+    pub(crate) url: Option<String>,
     /// A node's weight in placement.
     pub(crate) capacity: u32,
 }

@@ -163,6 +163,7 @@ fn parse(kind: Kind, raw: &Raw) -> Result<Value, Complaint> {
             "" => Err(("this is empty".into(), "Give it a value, or remove the key")),
             text => Ok(Value::Text(text.to_owned())),
         },
+        Kind::Url => url(text(raw)?).map(Value::Text),
         Kind::HostPort => host_port(text(raw)?).map(Value::Text),
         Kind::Listen => socket(text(raw)?).map(Value::Socket),
         Kind::Listens => list(raw, socket).map(Value::Sockets),
@@ -257,6 +258,19 @@ fn host_port(text: &str) -> Result<String, Complaint> {
         return Ok(text.to_owned());
     }
     Err((format!("{text:?} is no host and port"), "Write \"node-1.example.net:7881\" or the like"))
+}
+
+fn url(text: &str) -> Result<String, Complaint> {
+    let parsed = text.parse::<http::Uri>().ok();
+    let good = parsed
+        .is_some_and(|url| matches!(url.scheme_str(), Some("ws" | "wss")) && url.query().is_none());
+    if good {
+        return Ok(text.to_owned());
+    }
+    Err((
+        format!("{text:?} is no URL that clients dial"),
+        "Write \"wss://eu.api.example.net\" or the like",
+    ))
 }
 
 fn address(text: &str) -> Result<IpAddr, Complaint> {

@@ -16,6 +16,7 @@ use outlast_gateway::{
     RoomKeyer, room_keyer,
 };
 use outlast_link::{Authority, Credentials};
+use outlast_locate::Locations;
 use outlast_model::{Epoch, NodeId, RegionName, SHARD_PAUSE_MAX};
 use outlast_node::{GatewayPeer, NodeConfig, NodeMetrics};
 use outlast_runtime::{Clock, entropy};
@@ -218,6 +219,9 @@ async fn gateway_config(
         let (id, beat) = (peer.id.clone(), resolve(&peer.id, &peer.beat).await?);
         name_servers.push(NameServerPeer { id, beat });
     }
+    let own_url = gateway.url.iter().map(|url| (gateway.id.clone(), url.clone()));
+    let urls = settings.peers_of(PeerRole::Gateway);
+    let urls = urls.filter_map(|peer| Some((peer.id.clone(), peer.url.clone()?)));
     let pages = gateway.page_dir.as_deref().map_or(Ok(BTreeMap::new()), pages::load)?;
     let tls = gateway.tls.clone().map(|(certificate, key)| PublicTls { certificate, key });
     Ok(GatewayConfig {
@@ -239,6 +243,9 @@ async fn gateway_config(
         room_keyer: shared.room_keyer,
         // A process on its own has another secret after each start, and nobody to ask about its rooms.
         state_dir: gateway.state_dir.clone().filter(|_| settings.cluster.is_some()),
+        urls: own_url.chain(urls).collect(),
+        locations: locations(settings, &config::regions(&settings.region, &settings.peers))?,
+        crossed: settings.locate.crossed,
         tell_per_second: Some(gateway.reconnects_per_second).filter(|pace| *pace > 0),
         pages,
     })
@@ -248,8 +255,7 @@ fn dns_config(settings: &Settings, dns: &config::Dns, secret: Secret) -> anyhow:
     let counts = settings.gateway.is_some() || settings.node.is_some();
     let own_region = if counts { settings.region.as_str() } else { "" };
     let regions = config::regions(own_region, &settings.peers);
-    let locations =
-        config::locations(dns.locate_file.as_deref(), dns.locate_database.as_deref(), &regions);
+    let locations = locations(settings, &regions)?;
     let own = settings.gateway.iter().map(|gateway| GatewayFacts {
         id: gateway.id.as_str().into(),
         region: settings.region.as_str().into(),
@@ -268,15 +274,20 @@ fn dns_config(settings: &Settings, dns: &config::Dns, secret: Secret) -> anyhow:
             gateways: own.chain(others).collect(),
             servers: config::servers(dns, &settings.peers),
             ttl: dns.ttl,
-            order: if dns.crossed { Order::Crossed } else { Order::Nearest },
+            order: if settings.locate.crossed { Order::Crossed } else { Order::Nearest },
             answers_per_second: dns.answers_per_second,
-            locations: locations.map_err(|(key, what)| anyhow::anyhow!("{key}: {what}"))?,
+            locations,
             regions,
         },
         listen: dns.listen.clone(),
         beat: dns.beat,
         secret,
     })
+}
+
+fn locations(settings: &Settings, regions: &[RegionName]) -> anyhow::Result<Locations> {
+    let found = config::locations(&settings.locate, regions);
+    found.map_err(|(key, what)| anyhow::anyhow!("{key}: {what}"))
 }
 
 /// Where this process reaches its own listener.
