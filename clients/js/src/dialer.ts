@@ -15,6 +15,7 @@ const FINAL = new Set([
 export class Dialer {
   #urls: readonly string[] = [];
   #last: string | undefined;
+  #shunned: string | undefined;
   readonly #source: Source;
   readonly #options: RaceOptions;
 
@@ -26,6 +27,11 @@ export class Dialer {
   /** The server that took the last call. */
   get last(): string | undefined {
     return this.#last;
+  }
+
+  /** The server of the last call does not answer: it is tried last, until there is another one. */
+  shun(): void {
+    this.#shunned = this.#last;
   }
 
   /** Asks the source. Returns the URL to begin with, and the token. */
@@ -52,6 +58,7 @@ export class Dialer {
       try {
         const done = await attempt(url);
         this.#last = url;
+        this.#shunned = undefined;
         return done;
       } catch (error) {
         if (isFinal(error) || signal?.aborted || answering === undefined) {
@@ -67,9 +74,8 @@ export class Dialer {
   }
 
   #order(): string[] {
-    const others = this.#urls.filter((url) => url !== this.#last);
-    const known = this.#last !== undefined && others.length < this.#urls.length;
-    return known ? [this.#last as string, ...others] : others;
+    const rank = (url: string) => (url === this.#shunned ? 2 : url === this.#last ? 0 : 1);
+    return [...this.#urls].sort((one, other) => rank(one) - rank(other));
   }
 
   /** There may be other servers by now. */

@@ -3,10 +3,11 @@ import { Room, type RoomConnectOptions, type RoomOptions } from 'livekit-client'
 import { Dialer } from './dialer.ts';
 import type { RaceOptions } from './race.ts';
 import { sourceOf, type Where } from './source.ts';
+import { Watch, type WatchOptions } from './watch.ts';
 
 /** livekit-client's options, and how servers are chosen. */
 export interface FallbackRoomOptions extends RoomOptions {
-  fallback?: RaceOptions;
+  fallback?: RaceOptions & WatchOptions;
 }
 
 export type FallbackConnectOptions = RoomConnectOptions;
@@ -18,6 +19,14 @@ const WEBSOCKET_TIMEOUT_MS = 3_000;
 interface SignalClient {
   join(url: string, token: string, options: unknown, signal?: AbortSignal, ...rest: unknown[]): Promise<unknown>;
   reconnect(url: string, ...rest: unknown[]): Promise<unknown>;
+  /** Seconds between two pings, as the server has said. */
+  pingIntervalDuration?: number;
+  /** Called with each message. */
+  resetPingTimeout?(): void;
+  /** Called when there is no connection any more. */
+  clearPingTimeout?(): void;
+  /** Gives a connection up. */
+  handleOnClose?(reason: string): unknown;
 }
 
 /**
@@ -26,16 +35,16 @@ interface SignalClient {
  */
 export class FallbackRoom extends Room {
   #dialer: Dialer | undefined;
-  readonly #race: RaceOptions;
+  readonly #fallback: RaceOptions & WatchOptions;
   // The one that livekit-client has set by now.
   readonly #connect = (this as Room).connect;
 
   constructor(options: FallbackRoomOptions = {}) {
     const { fallback = {}, ...rest } = options;
     super(rest);
-    this.#race = fallback;
+    this.#fallback = fallback;
     let engine = this.engine;
-    const equip = () => this.#equip((engine as { client?: SignalClient } | undefined)?.client);
+    const equip = () => this.#equip((engine as unknown as { client?: SignalClient } | undefined)?.client);
     equip();
     // livekit-client makes a new engine after each failed connect.
     Object.defineProperty(this, 'engine', {
@@ -65,7 +74,7 @@ export class FallbackRoom extends Room {
     token?: string,
     options: FallbackConnectOptions = {},
   ): Promise<void> => {
-    const dialer = new Dialer(sourceOf(where, token), this.#race);
+    const dialer = new Dialer(sourceOf(where, token), this.#fallback);
     const first = await dialer.learn();
     this.#dialer = dialer;
     await this.#connect(first.url, first.token, { websocketTimeout: WEBSOCKET_TIMEOUT_MS, ...options });
@@ -80,6 +89,26 @@ export class FallbackRoom extends Room {
     client.join = (url, token, options, signal, ...rest) =>
       this.#call(url, (it) => join(it, token, options, signal, ...rest), signal);
     client.reconnect = (url, ...rest) => this.#call(url, (it) => reconnect(it, ...rest));
+    this.#watch(client);
+  }
+
+  #watch(client: SignalClient): void {
+    const { resetPingTimeout: reset, clearPingTimeout: clear, handleOnClose: close } = client;
+    // Without these the server's own ping timeout has to do.
+    if (!reset || !clear || !close) return;
+    const condemn = () => {
+      this.#dialer?.shun();
+      void close.call(client, 'the server does not answer');
+    };
+    const watch = new Watch(this.#fallback, () => this.#dialer?.last, condemn);
+    client.resetPingTimeout = () => {
+      reset.call(client);
+      watch.heard(client.pingIntervalDuration ?? 0);
+    };
+    client.clearPingTimeout = () => {
+      clear.call(client);
+      watch.stop();
+    };
   }
 
   #call<T>(url: string, attempt: (url: string) => Promise<T>, signal?: AbortSignal): Promise<T> {

@@ -77,3 +77,16 @@ test('when nobody answers the first one fails in its own words', async () => {
   const it = await dialer(['ws://127.0.0.1:9', 'ws://127.0.0.1:10']);
   await assert.rejects(it.call(() => Promise.reject(new Error('dial failed'))), /dial failed/);
 });
+
+test('a server that was given up is tried last, until another one has taken the call', async (context) => {
+  const urls = [await server(context), await server(context)];
+  const it = await dialer(urls);
+  const attempt = (url: string) => Promise.resolve(url);
+  assert.equal(await it.call(attempt), urls[0]);
+  it.shun();
+  assert.equal(await it.call(attempt), urls[1]);
+  assert.equal(await it.call(attempt), urls[1]);
+  it.shun();
+  const refuses = (url: string) => (url === urls[0] ? Promise.reject(unreachable()) : attempt(url));
+  assert.equal(await it.call(refuses), urls[1], 'better than none');
+});

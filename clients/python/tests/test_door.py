@@ -140,3 +140,46 @@ async def test_a_closed_door_ends_its_calls() -> None:
         await door.close()
         assert await reader.read() in (b"", b"\r\n")
         writer.close()
+
+
+async def test_a_server_that_falls_silent_and_does_not_answer_is_given_up() -> None:
+    asked: list[bytes] = []
+
+    async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the first two requests, which are those of one call; whoever comes then hears nothing."""
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            asked.append(head)
+            if len(asked) > 2:
+                await asyncio.sleep(3600)
+            quiet = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+            writer.write(quiet if head.startswith(b"HEAD") else ACCEPTS)
+
+    listener = await asyncio.start_server(hangs, "127.0.0.1", 0)
+    server = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    door = Door([server], Race(quiet=0.2, probe=0.2), lambda: None)
+    url = await door.open()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(REQUEST)
+    assert b"101" in await reader.readline()
+    assert await asyncio.wait_for(reader.read(), 20) in (b"", b"\r\n")
+    assert len(asked) == 3 and asked[2].startswith(b"HEAD")
+    writer.close()
+    await door.close()
+    listener.close()
+
+
+async def test_a_server_that_is_silent_and_answers_is_left_alone() -> None:
+    server = Server(ACCEPTS)
+    async with running(server) as urls:
+        door = Door(urls, Race(quiet=0.05, probe=2.0), lambda: None)
+        url = await door.open()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(REQUEST)
+        assert b"101" in await reader.readline()
+        await reader.readline()
+        while sum(head.startswith(b"HEAD") for head in server.heads) < 4:
+            await asyncio.sleep(0.01)
+        writer.write(b"still here")
+        assert await asyncio.wait_for(reader.read(100), 20) == b"STILL HERE"
+        writer.close()
+        await door.close()

@@ -27,6 +27,10 @@ class Race:
     """Seconds until the next server is tried as well."""
     patience: float = 3.0
     """Seconds until a server that does not answer counts as gone."""
+    quiet: float = 1.5
+    """Seconds without a word from the server of a call after which it is asked for one; 0: never."""
+    probe: float = 0.5
+    """Seconds that it then has for its answer."""
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Door:
         self.urls = list(urls)
         self.last: str | None = None
         """The server of the last call."""
+        self._shunned: str | None = None
         self._race = race
         self._on_gone = on_gone
         self._server: asyncio.Server | None = None
@@ -87,12 +92,15 @@ class Door:
         if link is None:
             self._on_gone()
             return
-        self.last = link.url
+        self.last, self._shunned = link.url, None
         writer.write(link.answered)
+        heard = _Heard()
         ways = [
             asyncio.ensure_future(_pass_on(reader, link.writer)),
-            asyncio.ensure_future(_pass_on(link.reader, writer)),
+            asyncio.ensure_future(_pass_on(link.reader, writer, heard)),
         ]
+        if self._race.quiet > 0 and link.answered.split(b" ", 2)[1:2] == [b"101"]:
+            ways.append(asyncio.ensure_future(self._watch(link.url, heard)))
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -100,10 +108,38 @@ class Door:
                 way.cancel()
             link.close()
 
+    async def _watch(self, url: str, heard: _Heard) -> None:
+        """Ends when the server says nothing any more: one that hangs, or is cut off, takes no connection down."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left = heard.at + self._race.quiet - loop.time()
+            if left > 0:
+                await asyncio.sleep(left)
+                continue
+            before = heard.at
+            answers = await self._answers(url)
+            if not answers and heard.at == before:
+                self._shunned = url
+                return
+            heard.at = max(heard.at, loop.time()) if answers else heard.at
+
+    async def _answers(self, url: str) -> bool:
+        async def probe() -> None:
+            link = await _open(url)
+            try:
+                await _probe(link)
+            finally:
+                link.close()
+
+        try:
+            await asyncio.wait_for(probe(), self._race.probe)
+        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+            return False
+        return True
+
     def _order(self) -> list[str]:
-        if self.last not in self.urls:
-            return self.urls
-        return [self.last, *(url for url in self.urls if url != self.last)]
+        """The server of the last call first, and one that was given up last."""
+        return sorted(self.urls, key=lambda url: (url == self._shunned, url != self.last))
 
     async def _first(self, head: bytes) -> _Link | None:
         """Sends the request to the first server that can be reached; `None` when none can be."""
@@ -196,9 +232,20 @@ def _forget(task: asyncio.Task[_Link | None]) -> None:
         link.close()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class _Heard:
+    """When something came from the server last."""
+
+    def __init__(self) -> None:
+        self.at = asyncio.get_running_loop().time()
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: _Heard | None = None
+) -> None:
     with contextlib.suppress(OSError):
         while chunk := await reader.read(CHUNK_BYTES):
+            if heard is not None:
+                heard.at = asyncio.get_running_loop().time()
             writer.write(chunk)
             await writer.drain()
 

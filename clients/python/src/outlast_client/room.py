@@ -24,10 +24,12 @@ class FallbackRoom(rtc.Room):
         *,
         stagger: float = Race.stagger,
         patience: float = Race.patience,
+        quiet: float = Race.quiet,
+        probe: float = Race.probe,
     ) -> None:
-        """`stagger`: seconds until the next server is tried as well; `patience`: until one counts as gone."""
+        """Spans in seconds: see `door.Race`."""
         super().__init__(loop)
-        self._race = Race(stagger, patience)
+        self._race = Race(stagger, patience, quiet, probe)
         self._door: Door | None = None
         self._renewing: asyncio.Task[None] | None = None
 
@@ -36,7 +38,7 @@ class FallbackRoom(rtc.Room):
         """The server in use, or last used."""
         return self._door.last if self._door is not None else None
 
-    async def connect(  # type: ignore[override]
+    async def connect(
         self,
         where: Where,
         token: str | None = None,

@@ -7,7 +7,7 @@ import json
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Union
+from typing import Any, Protocol, Union, cast
 from urllib.parse import urlsplit
 
 SCHEMES = ("ws", "wss", "http", "https")
@@ -65,11 +65,14 @@ def _servers(url: str, answer: Any) -> Servers:
     fields = answer if isinstance(answer, dict) else {}
     token = fields.get("participant_token", fields.get("participantToken"))
     one = fields.get("server_url", fields.get("serverUrl"))
-    every = fields.get("server_urls", fields.get("serverUrls", [one]))
-    texts = [it for it in [token, *(every if isinstance(every, list) else [None])] if not (isinstance(it, str) and it)]
-    if texts or not every:
+    urls = fields.get("server_urls", fields.get("serverUrls", [one]))
+    if not (_is_text(token) and isinstance(urls, list) and urls and all(map(_is_text, urls))):
         raise ValueError(f"{url} answered without server_url or participant_token")
-    return Servers(tuple(every), token)
+    return Servers(tuple(urls), str(token))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ class _Fixed:
 def source_of(where: Where, token: str | None) -> Source:
     """A fixed list, or what the source says. Raises `ValueError` for a list that cannot be."""
     if hasattr(where, "fetch"):
-        return where  # type: ignore[return-value]
-    urls = (where,) if isinstance(where, str) else tuple(where)  # type: ignore[arg-type]
+        return cast(Source, where)
+    urls = (where,) if isinstance(where, str) else tuple(where)
     if not urls:
         raise ValueError("connect needs at least one URL")
     for url in urls:
