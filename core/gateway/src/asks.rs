@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use outlast_control::{PlaceError, Placement, place};
-use outlast_model::{Generation, Identity, NodeId, RoomName, Time};
+use outlast_control::{PlaceError, Placement, Policy, Spread, place};
+use outlast_model::{Generation, Identity, NodeId, RegionName, RoomName, Time};
 
 use crate::{AskId, Goal, NodeRefusal, Output, Role, Unplaced, claims::Claimed};
 
@@ -28,12 +28,23 @@ const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Jitter on top of it. It reaches clients in whole seconds.
 const RETRY_AFTER_JITTER: Duration = Duration::from_secs(3);
 
+/// What a client wants.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) room: RoomName,
+    pub(crate) client: Identity,
+    pub(crate) goal: Goal,
+    /// The region that it is near, where that is known.
+    pub(crate) near: Option<RegionName>,
+}
+
 /// One client that wants in.
 #[derive(Clone, Debug)]
 struct Ask {
     room: RoomName,
     client: Identity,
     goal: Goal,
+    near: Option<RegionName>,
     tried: Vec<NodeId>,
     refusals: u32,
     state: State,
@@ -74,10 +85,15 @@ impl Asks {
         self.asks.get(&id).map_or(&[], |ask| &ask.tried)
     }
 
-    fn insert(&mut self, now: Time, id: AskId, (room, client): (RoomName, Identity), goal: Goal) {
+    fn near(&self, id: AskId) -> Option<&RegionName> {
+        self.asks.get(&id)?.near.as_ref()
+    }
+
+    fn insert(&mut self, now: Time, id: AskId, wish: Wish) {
+        let Wish { room, client, goal, near } = wish;
         self.by_room.insert((room.clone(), id));
         let state = State::Looking(now);
-        let ask = Ask { room, client, goal, tried: Vec::new(), refusals: 0, state };
+        let ask = Ask { room, client, goal, near, tried: Vec::new(), refusals: 0, state };
         self.asks.insert(id, ask);
         self.looking.insert((now, id));
         self.order.push_back((now + REACH_MAX, id));
@@ -122,20 +138,13 @@ impl Asks {
 }
 
 impl Role {
-    pub(crate) fn ask(
-        &mut self,
-        now: Time,
-        id: AskId,
-        (room, client): (RoomName, Identity),
-        goal: Goal,
-        out: &mut Vec<Output>,
-    ) {
-        let most = if goal == Goal::Resume { ASKS_MAX } else { JOINS_MAX };
+    pub(crate) fn ask(&mut self, now: Time, id: AskId, wish: Wish, out: &mut Vec<Output>) {
+        let most = if wish.goal == Goal::Resume { ASKS_MAX } else { JOINS_MAX };
         if self.draining || self.asks.len() >= most {
             self.say_unplaced(id, Unplaced::Shed, out);
             return;
         }
-        self.asks.insert(now, id, (room, client), goal);
+        self.asks.insert(now, id, wish);
         self.look(now, id, out);
     }
 
@@ -154,7 +163,7 @@ impl Role {
                 Ok(placement) => self.go(id, placement, out),
                 Err(_) => self.unplaced(id, Unplaced::Gone, out),
             },
-            Goal::Join => match place(&self.view, self.policy(&ask.room), &ask.room, &ask.tried) {
+            Goal::Join => match self.place_for(&ask.room, Some(id)) {
                 Ok(placement) if placement.home || self.is_planned(&ask.room, &placement) => {
                     self.go(id, placement, out);
                 }
@@ -170,6 +179,24 @@ impl Role {
                 Err(PlaceError::NoNode) => self.asks.set(id, State::Looking(now + PAUSE)),
                 Err(PlaceError::AllTried) => self.unplaced(id, Unplaced::NoNode, out),
             },
+        }
+    }
+
+    /// The place for `room` as the client of `ask` is to have it: near that client, and not where it has been refused.
+    pub(crate) fn place_for(
+        &self,
+        room: &RoomName,
+        ask: Option<AskId>,
+    ) -> Result<Placement, PlaceError> {
+        let (policy, tried) = (self.policy(room), ask.map_or(&[][..], |id| self.asks.tried(id)));
+        let near = ask.and_then(|id| self.asks.near(id));
+        match (near, &policy.spread) {
+            (Some(near), Spread::Nearest(order)) => {
+                let order = [near].into_iter().chain(order).cloned().collect();
+                let policy = Policy { spread: Spread::Nearest(order), ..*policy };
+                place(&self.view, &policy, room, tried)
+            }
+            _ => place(&self.view, policy, room, tried),
         }
     }
 
@@ -301,7 +328,8 @@ impl Role {
             let better = match ask.goal {
                 Goal::Resume => self.resume(&ask.room).map(|placement| placement.node != *node),
                 // Nowhere better to go is no reason to stop waiting here.
-                Goal::Join => Ok(place(&self.view, self.policy(&ask.room), &ask.room, &ask.tried)
+                Goal::Join => Ok(self
+                    .place_for(&ask.room, Some(id))
                     .is_ok_and(|placement| placement.node != *node)),
             };
             if better.unwrap_or(true) {

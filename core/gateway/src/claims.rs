@@ -545,8 +545,7 @@ impl Role {
         claim.tries += 1;
         claim.want.generation = self.view.next_generation(room).max(claim.want.generation);
         // What was right for the first try may have left the room since, or take no rooms any more.
-        let tried = claim.asks.first().map_or(&[][..], |ask| self.asks.tried(*ask));
-        if let Ok(anew) = place(&self.view, self.policy(room), room, tried) {
+        if let Ok(anew) = self.place_for(room, claim.asks.first().copied()) {
             claim.want.node = anew.node;
         }
         // Whoever joins has one budget for all tries.

@@ -142,6 +142,9 @@ pub enum Input {
         client: Identity,
         /// Where to.
         goal: Goal,
+        /// The region that the client is near, where that is known: a room that has no home yet is to be there. Otherwise this
+        /// gateway's own.
+        near: Option<RegionName>,
     },
     /// The node that [`Output::Go`] named last has refused.
     Refused {

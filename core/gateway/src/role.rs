@@ -14,7 +14,7 @@ use outlast_wire::NEAREST_MAX;
 
 use crate::{
     Facts, Input, Located, Output, RoleConfig, Why,
-    asks::Asks,
+    asks::{Asks, Wish},
     claims::Claims,
     door::count_nodes,
     hints::Hints,
@@ -180,8 +180,8 @@ impl Role {
                 news = false;
             }
             Input::Stream { node, event } => self.stream(now, &node, event, out),
-            Input::Ask { ask, room, client, goal } => {
-                self.ask(now, ask, (room, client), goal, out);
+            Input::Ask { ask, room, client, goal, near } => {
+                self.ask(now, ask, Wish { room, client, goal, near }, out);
             }
             Input::Refused { ask, why } => self.refused(now, ask, why, out),
             Input::Unreached { ask, connection_refused } => {

@@ -372,7 +372,7 @@ impl Globe {
         self.gateways[gateway].effort.asks += 1;
         let room = self.room_names[it.room as usize].clone();
         let client = self.identities[person as usize].clone();
-        self.tell(gateway, Input::Ask { ask, room, client, goal });
+        self.tell(gateway, Input::Ask { ask, room, client, goal, near: None });
     }
 
     fn at_node(&mut self, gateway: usize, ask: AskId, placement: Placement) {

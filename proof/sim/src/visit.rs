@@ -106,7 +106,7 @@ impl World {
             Want::Join => Goal::Join,
             Want::Resume => Goal::Resume,
         };
-        self.gateway(gateway, Input::Ask { ask, room, client: identity, goal });
+        self.gateway(gateway, Input::Ask { ask, room, client: identity, goal, near: None });
     }
 
     fn client_gone(&mut self, gateway: usize, conn: ConnId) {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use outlast_gateway_core::{AskId, Goal, Input, NodeRefusal, Placement, Session, Unplaced};
-use outlast_model::{Identity, RoomName, RoomSettings, Ruling};
+use outlast_model::{Identity, RegionName, RoomName, RoomSettings, Ruling};
 use tokio::sync::watch;
 
 use crate::{
@@ -18,6 +18,8 @@ pub(crate) struct Wish {
     pub(crate) room: RoomName,
     pub(crate) client: Identity,
     pub(crate) goal: Goal,
+    /// The region that the client is near, where that is known.
+    pub(crate) near: Option<RegionName>,
 }
 
 /// The role's newest word.
@@ -169,7 +171,7 @@ mod tests {
     }
 
     fn ask(role: &Arc<RoleLoop>) -> Asking {
-        role.ask(Wish { room: "r".into(), client: "ann".into(), goal: Goal::Join })
+        role.ask(Wish { room: "r".into(), client: "ann".into(), goal: Goal::Join, near: None })
     }
 
     /// The next turn if there is one already: its number and the node that it names.

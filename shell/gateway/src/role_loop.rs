@@ -194,13 +194,13 @@ impl RoleLoop {
 
     /// Somebody wants in.
     pub(crate) fn ask(self: &Arc<Self>, wish: Wish) -> Asking {
-        let Wish { room, client, goal } = wish;
+        let Wish { room, client, goal, near } = wish;
         let (say, hear) = turns();
         let mut inner = self.lock();
         inner.asks_ever += 1;
         let ask = AskId(inner.asks_ever);
         inner.asks.insert(ask, say);
-        self.handle(&mut inner, Input::Ask { ask, room, client, goal });
+        self.handle(&mut inner, Input::Ask { ask, room, client, goal, near });
         drop(inner);
         Asking::new(ask, hear, Arc::clone(self))
     }

@@ -154,7 +154,12 @@ fn admit(
     let goal = if query::is_resume(query) { Goal::Resume } else { Goal::Join };
     let room = RoomName::from(claims.video.room.as_str());
     Ok(Admission {
-        wish: Wish { room, client: claims.identity, goal },
+        wish: Wish {
+            room,
+            client: claims.identity,
+            goal,
+            near: shared.locations.region(client).cloned(),
+        },
         headers,
         target: if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") },
     })
@@ -164,7 +169,7 @@ fn admit(
 fn open(upgrade: Upgrade, reached: Reached<WebSocket>, wish: Wish) -> Response<Body> {
     let (response, socket) = upgrade.accept(SIGNAL_FRAME_BYTES_MAX);
     let Reached { answer: node, placement, asking } = reached;
-    let Wish { room, client, goal } = wish;
+    let Wish { room, client, goal, .. } = wish;
     let id = placement.node.clone();
     let at = Session { room, client, node: placement.node, generation: placement.generation };
     let (seat, told) = asking.open(at);

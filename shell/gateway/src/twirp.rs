@@ -276,7 +276,9 @@ async fn create_room(
     let request: CreateRoomRequest = decode(granted)?;
     let room = named_room(&request.name)?;
     let body = encoded(&request)?;
-    let wish = Wish { room: room.clone(), client: granted.caller.clone(), goal: Goal::Join };
+    // Whoever calls the server API is mostly another server, whose place says nothing of the people.
+    let (client, goal) = (granted.caller.clone(), Goal::Join);
+    let wish = Wish { room: room.clone(), client, goal, near: None };
     let create = |target: Target| create(shared, target, &room, body.clone());
     match reach(shared, wish, create).await {
         Ok(reached) => encode::<Room>(granted.encoding, reached.answer),

@@ -89,6 +89,27 @@ fn new_rooms_go_to_the_nearest_region_that_takes_them() {
 }
 
 #[test]
+fn a_new_room_is_near_its_first_client_and_others_follow() {
+    let nodes = &["ap-1", "eu-1", "us-1"];
+    let mut world = World::new(&Setup { nodes, directory: Some(true), gateways: &[], shards: &[] });
+    let goes = |world: &mut World, ask: u64| {
+        world.run(20);
+        world.went(ask).unwrap().0.to_owned()
+    };
+    let far = world.join_near("a", "ap");
+    assert_eq!(goes(&mut world, far), "ap-1");
+    let next = world.join_near("a", "us");
+    assert_eq!(goes(&mut world, next), "ap-1", "the room is there");
+    // What is near takes no rooms, or is no region of ours: this gateway's own is next.
+    world.node("ap-1").full = true;
+    world.run(500);
+    for (room, near) in [("b", "ap"), ("c", "mars")] {
+        let ask = world.join_near(room, near);
+        assert_eq!(goes(&mut world, ask), "eu-1");
+    }
+}
+
+#[test]
 fn who_was_faster_keeps_the_room() {
     let mut world = world();
     place(&mut world, "a", "us-1", 1);

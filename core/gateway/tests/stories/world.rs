@@ -486,12 +486,22 @@ impl World {
         self.ask_as(&client, room, goal)
     }
 
+    /// A client wants to join a room, and is known to be near a region; the wish's number.
+    pub(crate) fn join_near(&mut self, room: &str, region: &str) -> u64 {
+        self.asks += 1;
+        let (ask, client) = (AskId(self.asks), "someone".into());
+        self.waiting.insert(self.asks, room.to_owned());
+        let near = Some(region.into());
+        self.handle(Input::Ask { ask, room: room.into(), client, goal: Goal::Join, near });
+        ask.0
+    }
+
     /// `client` wants in; the wish's number.
     pub(crate) fn ask_as(&mut self, client: &str, room: &str, goal: Goal) -> u64 {
         self.asks += 1;
         let (ask, client) = (AskId(self.asks), client.into());
         self.waiting.insert(self.asks, room.to_owned());
-        self.handle(Input::Ask { ask, room: room.into(), client, goal });
+        self.handle(Input::Ask { ask, room: room.into(), client, goal, near: None });
         self.asks
     }
 
