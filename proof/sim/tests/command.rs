@@ -83,3 +83,17 @@ fn who_reads_no_further_gets_no_complaint_and_the_same_exit_code() {
     let mut sweep = command("sweep --seeds 0..100_000_000 --no-failover --keep-going");
     assert!(!sweep.stdout(writer).status().expect("it starts").success());
 }
+
+/// In a process of its own: bytes are counted of all that a process allocates, and tests run beside each other.
+#[test]
+fn what_a_view_and_a_role_take_is_counted() {
+    let globe = run("scale --nodes 40 --gateways 1 --rooms 2000 --clients 20000 --seconds 1");
+    let line = said(&globe).lines().find(|line| line.starts_with("view of a gateway"));
+    let words: Vec<_> = line.expect("its line").split_whitespace().collect();
+    let sizes = words.windows(2).filter(|pair| pair[1].starts_with("MB"));
+    let sizes: Vec<f64> = sizes.map(|pair| pair[0].parse().expect("a number")).collect();
+    let [view, role, directory] = sizes[..] else { panic!("{words:?}") };
+    // 2,000 rooms of some 200 bytes; a role is more than its view.
+    assert!((0.1..5.0).contains(&view) && role > view && role < 50.0, "{words:?}");
+    assert!((0.1..5.0).contains(&directory), "{words:?}");
+}

@@ -40,5 +40,5 @@ fn a_slower_pace_takes_longer_and_what_is_counted_says_so() {
     assert!(slow.back_after[3] > 2.0 * followed.back_after[3]);
     // 40 nodes beat five gateways each 400 ms.
     assert!((followed.rest.beats - 100.0).abs() < 1.0, "{}", followed.rest.beats);
-    assert!(followed.rest.cpu_percent > 0.0 && followed.view_bytes > 2_000 * 20);
+    assert!(followed.peak.cpu_percent > 0.0);
 }
