@@ -1,4 +1,4 @@
-import { Room, type RoomConnectOptions, type RoomOptions } from 'livekit-client';
+import { ConnectionState, Room, type RoomConnectOptions, type RoomOptions } from 'livekit-client';
 
 import { Dialer } from './dialer.ts';
 import type { RaceOptions } from './race.ts';
@@ -76,7 +76,9 @@ export class FallbackRoom extends Room {
   ): Promise<void> => {
     const dialer = new Dialer(sourceOf(where, token), this.#fallback);
     const first = await dialer.learn();
-    this.#dialer = dialer;
+    // One that is in a room, or about to be, stays where it is, as livekit-client has it.
+    const stays = this.state === ConnectionState.Connected || this.state === ConnectionState.Connecting;
+    if (!stays || this.#dialer === undefined) this.#dialer = dialer;
     await this.#connect(first.url, first.token, { websocketTimeout: WEBSOCKET_TIMEOUT_MS, ...options });
   };
 

@@ -183,3 +183,21 @@ async def test_a_server_that_is_silent_and_answers_is_left_alone() -> None:
         assert await asyncio.wait_for(reader.read(100), 20) == b"STILL HERE"
         writer.close()
         await door.close()
+
+
+async def test_a_request_that_was_given_up_is_not_sent_any_more() -> None:
+    slow = Server(None)
+    well = Server(ACCEPTS)
+    async with running(slow, well) as urls:
+        door = Door(urls, Race(stagger=0.3), lambda: pytest.fail("somebody is there"))
+        url = await door.open()
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(REQUEST)
+        while not slow.heads:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while not well.heads:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert [head.split()[0] for head in slow.heads + well.heads] == [b"HEAD", b"HEAD"]
+        await door.close()

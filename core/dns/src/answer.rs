@@ -160,15 +160,16 @@ pub(crate) fn answer(
     debug_assert_eq!(response.metadata.message_type, MessageType::Response);
     response.queries = vec![query.clone()];
     let subnet = asked.edns.as_ref().and_then(subnet);
-    let kind = match &asked.edns {
+    let locates = !world.locations.is_empty();
+    let (kind, near) = match &asked.edns {
         Some(edns) if edns.version() > 0 => {
             response.metadata.response_code = ResponseCode::BADVERS;
-            Kind::BadVersion
+            (Kind::BadVersion, false)
         }
         _ => fill(world, query, client(from, subnet), &mut response),
     };
-    if asked.edns.is_some() {
-        response.set_edns(extension(subnet));
+    if let Some(edns) = &asked.edns {
+        response.set_edns(extension(edns, subnet, near && locates));
     }
     let limit = match (transport, &asked.edns) {
         (Transport::Tcp, _) => u16::MAX,
@@ -195,22 +196,24 @@ fn subnet(edns: &Edns) -> Option<ClientSubnet> {
     }
 }
 
-/// What is said of EDNS in return. The answer is for the network that was asked for and no larger one: a longer prefix within
-/// may be elsewhere.
-fn extension(subnet: Option<ClientSubnet>) -> Edns {
+/// What is said of EDNS in return. An answer that depends on where the client is (`near`) is for the network that was asked for and
+/// no larger one: a longer prefix within may be elsewhere. Any other is for everybody. DO is given back (RFC 3225, section 3).
+fn extension(asked: &Edns, subnet: Option<ClientSubnet>, near: bool) -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_ANSWER_BYTES_MAX).set_version(0);
+    edns.set_dnssec_ok(asked.flags().dnssec_ok);
     if let Some(mut subnet) = subnet {
-        subnet.set_scope_prefix(subnet.source_prefix());
+        subnet.set_scope_prefix(if near { subnet.source_prefix() } else { 0 });
         edns.options_mut().insert(EdnsOption::Subnet(subnet));
     }
     edns
 }
 
-fn fill(world: World<'_>, query: &Query, client: IpAddr, response: &mut Message) -> Kind {
+/// Adds what is answered. Returns also whether it depends on where the client is.
+fn fill(world: World<'_>, query: &Query, client: IpAddr, response: &mut Message) -> (Kind, bool) {
     let refuse = |response: &mut Message| {
         response.metadata.response_code = ResponseCode::Refused;
-        Kind::Refused
+        (Kind::Refused, false)
     };
     let (name, kind) = (query.name(), query.query_type());
     if query.query_class() != DNSClass::IN || matches!(kind, RecordType::AXFR | RecordType::IXFR) {
@@ -223,7 +226,7 @@ fn fill(world: World<'_>, query: &Query, client: IpAddr, response: &mut Message)
             response.metadata.authoritative = true;
             response.metadata.response_code = ResponseCode::NXDomain;
             response.add_authority(zone.soa.clone());
-            return Kind::NoName;
+            return (Kind::NoName, false);
         }
         Found::Here(stands) => stands,
     };
@@ -255,12 +258,17 @@ fn fill(world: World<'_>, query: &Query, client: IpAddr, response: &mut Message)
         }
         _ => Vec::new(),
     };
+    let near = matches!(stands, Stands::Service) && is_address(kind);
     if answers.is_empty() {
         response.add_authority(zone.soa.clone());
-        return Kind::NoData;
+        return (Kind::NoData, near);
     }
     response.add_answers(answers);
-    Kind::Records
+    (Kind::Records, near)
+}
+
+fn is_address(kind: RecordType) -> bool {
+    matches!(kind, RecordType::A | RecordType::AAAA)
 }
 
 /// The message in at most `limit` bytes: without additional records if need be, or else with nothing but the word to come by

@@ -223,6 +223,36 @@ fn a_resolver_that_tells_its_client_s_network_has_an_answer_for_that_network() {
 }
 
 #[test]
+fn an_answer_that_is_the_same_for_all_networks_says_so() {
+    let subnet = ClientSubnet::new([198, 51, 100, 0].into(), 24, 0);
+    let scope = |server: &mut Server, name: &str, kind: RecordType| {
+        let mut asked = question(name, kind);
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true).options_mut().insert(EdnsOption::Subnet(subnet));
+        asked.set_edns(edns);
+        let edns = ask_from(server, &asked, RESOLVER).edns.unwrap();
+        assert!(edns.flags().dnssec_ok);
+        match edns.option(EdnsCode::Subnet) {
+            Some(EdnsOption::Subnet(subnet)) => subnet.scope_prefix(),
+            _ => unreachable!(),
+        }
+    };
+    let mut locates = server();
+    assert_eq!(scope(&mut locates, "api.example.net.", RecordType::A), 24);
+    for (name, kind) in [
+        ("api.example.net.", RecordType::NS),
+        ("eu.api.example.net.", RecordType::A),
+        ("nobody.api.example.net.", RecordType::A),
+        ("example.org.", RecordType::A),
+    ] {
+        assert_eq!(scope(&mut locates, name, kind), 0, "{name} {kind}");
+    }
+    let mut knows_nothing =
+        Server::new(ServerConfig { locations: Locations::default(), ..config() }).unwrap();
+    assert_eq!(scope(&mut knows_nothing, "api.example.net.", RecordType::A), 0);
+}
+
+#[test]
 fn an_answer_that_does_not_fit_leaves_out_what_is_extra_or_says_come_by_tcp() {
     let mut config = config();
     let server = |n: u8| NameServer {

@@ -88,9 +88,10 @@ class Door:
         head = await reader.readuntil(b"\r\n\r\n")
         if len(head) > HEAD_BYTES_MAX:
             return
-        link = await self._first(head)
+        link = await self._first(head, reader)
         if link is None:
-            self._on_gone()
+            if not reader.at_eof():
+                self._on_gone()
             return
         self.last, self._shunned = link.url, None
         writer.write(link.answered)
@@ -141,12 +142,16 @@ class Door:
         """The server of the last call first, and one that was given up last."""
         return sorted(self.urls, key=lambda url: (url == self._shunned, url != self.last))
 
-    async def _first(self, head: bytes) -> _Link | None:
+    async def _first(self, head: bytes, reader: asyncio.StreamReader) -> _Link | None:
         """Sends the request to the first server that can be reached; `None` when none can be."""
         left = self._order()
         while left:
             link = await self._connect(left)
             if link is None:
+                return None
+            if reader.at_eof():
+                # The SDK has given up, and dials anew: a join that comes late would be a second one.
+                link.close()
                 return None
             left = [url for url in left if url != link.url]
             try:
