@@ -8,6 +8,9 @@
 //! Rooms come back all at once, each of their people some moments before or after the others. So the answers to its `add_track`
 //! are held back until it knows of everybody who came when it did: it says `Reconnected` then, and not before. Its media waits for
 //! nothing, since it negotiates beside the answers. Whatever comes later waits until the two seconds are over.
+//!
+//! To have answered an offer is not enough: a page on a busy machine raised the tracks of an answer after it had said `Reconnected`,
+//! and stayed silent for good. So it is asked for one more offer, which it makes when it has applied the answer.
 
 use std::time::Duration;
 
@@ -21,10 +24,10 @@ use crate::{
     shard::Shard,
 };
 
-/// From the join until nothing is lost any more: the two seconds of the SDK, counted from when it has our answer, and
-/// what a busy page takes longer. What comes after travels as long as the answer did.
+/// Until nothing is lost any more: the two seconds of the SDK, and what a busy page takes longer. It counts them from when it has our
+/// answer to its join; we from that answer, and from its first `add_track`, which it sends right after.
 const HUSH_SPAN: Duration = Duration::from_millis(2_100);
-/// Answers are held back for so long at most. Shorter: who is a moment later is heard two seconds later; longer: an application
+/// Answers are held back for others for so long at most. Shorter: who is a moment later is heard two seconds later; longer: an application
 /// shows for so long that it reconnects although everybody is there.
 const HOLD_MAX: Duration = Duration::from_secs(1);
 /// Nobody has joined for so long: there is nobody more on the way, as it seems.
@@ -67,6 +70,11 @@ impl Hush {
         Hush::Comes { ends: now + HUSH_SPAN, up_at: None, held: Vec::new() }
     }
 
+    /// Whether there are answers that it waits for.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self, Hush::Comes { held, .. } if !held.is_empty())
+    }
+
     /// The participant's transport is up.
     pub(crate) fn up(&mut self, now: Time) {
         if let Hush::Comes { up_at, .. } = self {
@@ -90,7 +98,11 @@ impl Shard {
         out: &mut Out,
     ) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        if let Hush::Comes { held, .. } = &mut participant.hush {
+        if let Hush::Comes { held, ends, .. } = &mut participant.hush {
+            if held.is_empty() {
+                *ends = self.clock + HUSH_SPAN;
+                self.unsettled.push(key);
+            }
             held.push(response);
             self.housekeeping_at = self.housekeeping_at.min(self.clock + LOOK_INTERVAL);
         } else {
@@ -142,23 +154,22 @@ impl Shard {
         }
     }
 
-    /// Whether the participant knows of everybody who has come when it did, or has waited long enough for them. As long as its own
-    /// transport is not up it would say nothing for two seconds.
+    /// Whether the participant has all that it was given, and knows of everybody who has come when it did or has waited long enough
+    /// for them. As long as its own transport is not up it would say nothing for two seconds.
     fn may_say_reconnected(&self, now: Time, participant: &Participant) -> bool {
         let Hush::Comes { up_at: Some(up_at), .. } = participant.hush else { return false };
-        if now.since(up_at) < UP {
+        let negotiation = &participant.negotiation;
+        let mut subscriptions = participant.subscriptions.values();
+        let settled = !negotiation.asked
+            && !negotiation.unproven
+            && subscriptions.all(|subscription| subscription.sending.is_some());
+        if now.since(up_at) < UP || !settled {
             return false;
         }
         if now.since(participant.joined_at) >= HOLD_MAX {
             return true;
         }
-        let negotiation = &participant.negotiation;
-        let settled = !negotiation.asked
-            && participant
-                .subscriptions
-                .values()
-                .all(|subscription| subscription.sending.is_some());
-        let Some(room) = self.rooms.get(participant.room).filter(|_| settled) else { return false };
+        let Some(room) = self.rooms.get(participant.room) else { return false };
         let members = || room.members.values().filter_map(|key| self.participants.get(*key));
         // Whoever takes longer than a second has trouble of its own.
         let recent = |other: &&Participant| now.since(other.joined_at) < HOLD_MAX;

@@ -59,8 +59,9 @@ impl Shard {
             return;
         }
         let Some(participant) = self.participants.get_mut(key) else { return };
-        participant.negotiation.answered = true;
+        let first = !std::mem::replace(&mut participant.negotiation.answered, true);
         participant.negotiation.asked = false;
+        participant.negotiation.unproven = false;
         participant.negotiation.version += 1;
         self.plane.set_extensions(participant.peer, extension_ids(&offer));
         self.release_sections(key, &offer, out);
@@ -78,6 +79,7 @@ impl Shard {
         self.tell(key, Message::Answer(answer), out);
         if let Some(participant) = self.participants.get_mut(key) {
             participant.negotiation.count_free(&offer);
+            participant.negotiation.unproven &= !first;
         }
         self.schedule(now, key);
         self.settle_tracks(key, out);
@@ -316,6 +318,7 @@ impl Shard {
                 extensions: choice.extensions,
                 publisher_sid,
             });
+            participant.negotiation.unproven = true;
             participant
                 .negotiation
                 .uses
@@ -347,7 +350,8 @@ impl Shard {
         sent.collect()
     }
 
-    /// Asks for an offer when a subscription waits for a section or an ended one has to be said.
+    /// Asks for an offer when a subscription waits for a section, an ended one has to be said, or it is to be known that the
+    /// last answer was applied.
     pub(crate) fn settle(&mut self, key: ParticipantKey, out: &mut Out) {
         if self.is_hushed(key) {
             return;
@@ -367,7 +371,8 @@ impl Shard {
         }
         let uses = &participant.negotiation.uses;
         let ended = uses.values().any(|section| matches!(section, SectionUse::Ended));
-        if waiting.is_empty() && !ended {
+        let prove = participant.negotiation.unproven && participant.hush.holds();
+        if waiting.is_empty() && !ended && !prove {
             return;
         }
         let missing = |audio: bool| {

@@ -112,6 +112,9 @@ pub(crate) struct Negotiation {
     pub(crate) answered: bool,
     /// `media_sections_requirement` was sent and no offer has come since.
     pub(crate) asked: bool,
+    /// The last answer gave sections to subscriptions, and nothing shows yet that the client has applied it. Its next offer will:
+    /// SDKs send none while an answer is due. That the first was applied is shown by the transport, which comes up.
+    pub(crate) unproven: bool,
     /// Sections of the last offer that could carry a track to the client and do not: audio, video.
     pub(crate) free: (u32, u32),
 }

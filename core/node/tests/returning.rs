@@ -96,6 +96,28 @@ fn it_may_not_say_that_it_is_back_before_it_knows_who_came_with_it_and_is_heard_
 }
 
 #[test]
+fn it_may_not_say_that_it_is_back_before_it_has_applied_what_it_was_answered() {
+    let mut world = World::new();
+    let alice = comes(&mut world, "alice", Sdk::Js, true);
+    world.until("alice is connected", |world| world.clients[alice].connected);
+    world.publish(alice, MediaKind::Audio, "mic");
+    world.run(Duration::from_millis(100));
+    // From here on alice's machine is busy.
+    world.clients[alice].slow = true;
+    let bob = comes(&mut world, "bob", Sdk::Js, true);
+    world.until("bob is connected", |world| world.clients[bob].connected);
+    world.publish(bob, MediaKind::Audio, "mic");
+    world.until("alice is answered with bob's track", |world| {
+        world.clients[alice].tracks_by_mid().len() == 1
+    });
+    world.run(Duration::from_millis(1_200));
+    assert_eq!((published(&world, alice), published(&world, bob)), (0, 1));
+    world.hurry(alice);
+    world.run(Duration::from_millis(60));
+    assert_eq!(published(&world, alice), 1);
+}
+
+#[test]
 fn who_does_not_get_through_is_not_waited_for_longer_than_a_second() {
     let (mut world, _, bob) = joins(Sdk::Js, true);
     // Its transport never comes up: nothing reads what it is sent.

@@ -63,8 +63,28 @@ const COUNTERS = [
   'freezeCount',
   'totalFreezesDuration',
   'packetsReceived',
+  'packetsDiscarded',
   'packetsLost',
+  'totalSamplesReceived',
+  'concealedSamples',
 ];
+
+// What is told of a stream that stays silent: how far it came, and what plays it.
+function state(key, { counters }) {
+  const [publication] = [...(room?.remoteParticipants.values() ?? [])]
+    .flatMap((who) => [...who.trackPublications.values()].map((one) => [streamKey(who, one), one]))
+    .filter(([name]) => name === key)
+    .map(([, one]) => one);
+  const { mediaStreamTrack: source, attachedElements = [] } = publication?.track ?? {};
+  const element = attachedElements[0];
+  return [
+    `${counters.packetsReceived} packets, ${counters.packetsDiscarded} discarded`,
+    `${counters.totalSamplesReceived} samples, ${counters.concealedSamples} concealed`,
+    `track ${source?.readyState}, muted ${source?.muted}, enabled ${source?.enabled}`,
+    `${attachedElements.length} elements, paused ${element?.paused}, at ${element?.currentTime}`,
+    `plays it ${element?.srcObject?.getTracks().includes(source)}, ready ${element?.readyState}`,
+  ].join('; ');
+}
 
 // As the Python agent: `identity/source`, or `identity/name` for a second track of a source.
 const streamKey = (who, publication) => {
@@ -314,6 +334,11 @@ window.actions = {
     return streams.get(stream).counters;
   },
 
+  // From now on descriptions of the other side take so much longer to apply.
+  async slow({ ms }) {
+    window.applying = ms;
+  },
+
   // RTP packets of sound until now: those that we sent, and those received of each stream.
   async sound() {
     const counts = { sent: 0, received: {} };
@@ -336,7 +361,7 @@ window.actions = {
       report[key] = {
         arrivals: stream.arrivals.filter((at) => at >= since),
         total: stream.arrivals.length,
-        packets: stream.counters.packetsReceived ?? 0,
+        state: state(key, stream),
         sizes: stream.sizes.filter((size) => size[3] >= since),
         at: now(),
       };

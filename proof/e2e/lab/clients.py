@@ -23,7 +23,7 @@ class StreamView:
     hue: int  # U plane of the last picture (Python)
     hertz: float  # loudest frequency heard last (Python)
     loud_at: float  # when something above silence was heard last (Python)
-    packets: int  # RTP packets of the present track (Chromium)
+    state: str  # of the present track and what plays it (Chromium)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Client:
                 stream.get("hue", 0),
                 stream.get("hertz", 0.0),
                 stream.get("loud_at", 0.0),
-                stream.get("packets", 0),
+                stream.get("state", ""),
             )
             for key, stream in raw["streams"].items()
         }

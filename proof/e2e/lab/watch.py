@@ -78,9 +78,7 @@ def silence(clients: Sequence[Client], looks: Sequence[Look]) -> str | None:
             elif view is None:
                 state = "not subscribed"
             else:
-                state = (
-                    f"{view.total} arrivals, {len(view.arrivals)} in 2 s, {view.packets} packets"
-                )
+                state = f"{view.total} arrivals, {len(view.arrivals)} in 2 s; {view.state}"
             silent.append(f"{client.identity} <- {stream} ({state})")
     return f"silent: {', '.join(silent)}" if silent else None
 

@@ -27,6 +27,7 @@ from lab.watch import (
 )
 
 FROZEN_SECONDS = 20.0
+SLOW_MILLISECONDS = (300, 900)  # of each tab, whenever it applies another answer
 WATCH_SECONDS = 6.0  # how long a woken node is watched: longer than any of its timers
 BASELINE_SECONDS = 4.0
 DRAIN_SECONDS = 40.0
@@ -116,6 +117,19 @@ async def test_freeze_the_node_and_wake_it(party: Party, fleet: Fleet, api: Api)
     assert (await fleet.metrics(successor.name)).total("outlast_node_rooms") == 1
     nobody_disconnected(clients)
     await identities_are_single(clients)
+
+
+async def test_a_browser_that_is_slow_to_apply_answers_hears_everybody(
+    party: Party, fleet: Fleet, api: Api
+) -> None:
+    # livekit-client never raises what comes between its Reconnected and two seconds after its join: a
+    # page that applied an answer in between stayed silent for good (a graceful stop on a busy machine).
+    clients = await party.call(2, 1, [("eu", "us"), ("us", "ap"), ("ap", "eu")])
+    for slowness, client in zip(SLOW_MILLISECONDS, clients, strict=False):
+        await client.call("slow", ms=slowness)
+    home = await fleet.home()
+    fault = home.kill()
+    await whole_again(f"kill -9 of {home.name}, pages are slow", clients, fault, fleet, api, party)
 
 
 async def test_kill_the_region_of_both_gateway_and_room(

@@ -33,6 +33,11 @@ pub(crate) struct Client {
     pub(crate) rtc: Rtc,
     pending: Option<SdpPendingOffer>,
     offer_id: u32,
+    /// It applies no answer for now.
+    pub(crate) slow: bool,
+    /// The answer that it has yet to apply, and the sections that it is to offer then.
+    late: Option<String>,
+    more: Option<(u32, u32)>,
     next: Instant,
     pub(crate) inbox: Vec<Message>,
     pub(crate) refused: Option<Refusal>,
@@ -201,6 +206,9 @@ impl World {
             rtc,
             pending: Some(pending),
             offer_id: 1,
+            slow: false,
+            late: None,
+            more: None,
             next: self.instant(),
             inbox: Vec::new(),
             refused: None,
@@ -491,17 +499,39 @@ impl World {
         let Some(client) = self.clients.get_mut(index) else { return };
         if let Message::Answer(answer) = &message {
             assert_eq!(answer.id, client.offer_id, "an answer names its offer");
-            let pending = client.pending.take().expect("an answer follows an offer");
-            let parsed = SdpAnswer::from_sdp_string(&answer.sdp).expect("a well-formed answer");
-            client.rtc.sdp_api().accept_answer(pending, parsed).expect("an acceptable answer");
-            client.next = self.zero;
+            client.late = Some(answer.sdp.clone());
         }
         client.inbox.push(message);
+        self.apply(index);
+    }
+
+    /// The client applies the answer that it has, and goes on with what had to wait for it.
+    fn apply(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let Some(sdp) = client.late.take_if(|_| !client.slow) else { return };
+        let pending = client.pending.take().expect("an answer follows an offer");
+        let parsed = SdpAnswer::from_sdp_string(&sdp).expect("a well-formed answer");
+        client.rtc.sdp_api().accept_answer(pending, parsed).expect("an acceptable answer");
+        client.next = self.zero;
+        if let Some((audios, videos)) = client.more.take() {
+            self.offer_more(index, audios, videos);
+        }
+    }
+
+    /// From now on the client applies answers at once.
+    pub(crate) fn hurry(&mut self, index: usize) {
+        self.clients[index].slow = false;
+        self.apply(index);
     }
 
     fn offer_more(&mut self, client: usize, audios: u32, videos: u32) {
         let peer = &mut self.clients[client];
-        if peer.pending.is_some() || peer.closed {
+        if peer.closed {
+            return;
+        }
+        if peer.pending.is_some() {
+            let (old_audios, old_videos) = peer.more.unwrap_or_default();
+            peer.more = Some((old_audios + audios, old_videos + videos));
             return;
         }
         let mut change = peer.rtc.sdp_api();
