@@ -14,9 +14,9 @@ use crate::{AskId, Goal, NodeRefusal, Output, Role, Unplaced, claims::Claimed};
 /// five or fifteen.
 pub const REACH_MAX: Duration = Duration::from_millis(3_500);
 /// Most clients that wait for a place at a time. More: a herd holds memory; fewer: clients of a large region are turned away.
-pub const ASKS_MAX: usize = 4_096;
+pub const ASKS_MAX: usize = 8_192;
 /// Of them those who join: the rest is for those who resume, whose media is up still.
-pub const JOINS_MAX: usize = 3_072;
+pub const JOINS_MAX: usize = 6_144;
 /// Between two looks at the view, or two tries of the same node.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause after the refusal of a room's home: it will have said why in its next beat.
