@@ -61,15 +61,14 @@ export class Dialer {
         this.#shunned = undefined;
         return done;
       } catch (error) {
-        if (isFinal(error) || signal?.aborted || answering === undefined) {
-          await this.#renew();
-          throw error;
-        }
+        if (isFinal(error) || signal?.aborted) throw error;
         failure = error;
+        if (answering === undefined) break;
       }
       left = left.filter((other) => other !== url);
     }
-    await this.#renew();
+    // Not waited for: a source that does not answer is not to delay the next try.
+    void this.#renew();
     throw failure;
   }
 

@@ -41,15 +41,24 @@ test('a server that answers and fails is passed over, and the one that took the 
   assert.deepEqual(called.slice(2), [urls[1]]);
 });
 
-test('a refusal for good is not asked for a second time', async (context) => {
-  const it = await dialer([await server(context), await server(context)]);
+test('a refusal for good is told at once, by whoever said it', async (context) => {
+  const urls = [await server(context), await server(context)];
+  let asked = 0;
+  const source = {
+    fetch: () => {
+      asked += 1;
+      return Promise.resolve({ serverUrls: urls, participantToken: 't' });
+    },
+  };
+  const it = new Dialer(source, {});
+  await it.learn();
   let calls = 0;
   const refused = it.call(() => {
     calls += 1;
     return Promise.reject(ConnectionError.notAllowed('no', 401));
   });
   await assert.rejects(refused, /no/);
-  assert.equal(calls, 1);
+  assert.deepEqual([calls, asked], [1, 1]);
 });
 
 test('when all fail the last error is told, and the source is asked anew', async (context) => {

@@ -6,9 +6,10 @@ import { test, type TestContext } from 'node:test';
 import { Watch } from '../src/watch.ts';
 
 async function server(context: TestContext, answers: boolean) {
-  const asked = { times: 0 };
-  const it = http.createServer((_, response) => {
+  const asked = { times: 0, gone: 0 };
+  const it = http.createServer((request, response) => {
     asked.times += 1;
+    request.socket.on('close', () => (asked.gone += 1));
     if (answers) response.end();
   });
   await new Promise<void>((resolve) => it.listen(0, '127.0.0.1', resolve));
@@ -44,23 +45,33 @@ test('one that answers is left alone, and asked again when it stays quiet', asyn
 test('a word while the question is under way is an answer, and so is an end', async (context) => {
   const hung = await server(context, false);
   for (const end of [(it: Watch) => it.heard(1e6), (it: Watch) => it.stop()]) {
-    const before = hung.asked.times;
+    const { times: before, gone } = hung.asked;
     const watch = new Watch({ quiet: 10, probe: 50 }, () => hung.url, () => assert.fail('condemned'));
     watch.heard(0);
     await until(() => hung.asked.times > before);
     end(watch);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    // The question is given up, and whatever follows from that has happened.
+    await until(() => hung.asked.gone > gone);
+    await new Promise((resolve) => setImmediate(resolve));
     watch.stop();
   }
 });
 
 test('a server that is pinged seldom may be quiet for longer, and one that is not to be watched is not', async (context) => {
-  const hung = await server(context, false);
+  const well = await server(context, true);
+  context.mock.timers.enable({ apis: ['setTimeout'] });
   const fail = () => assert.fail('condemned');
-  const seldom = new Watch({ quiet: 10 }, () => hung.url, fail);
-  seldom.heard(1e4);
-  new Watch({ quiet: 0 }, () => hung.url, fail).heard(0);
-  await new Promise((resolve) => setTimeout(resolve, 60));
-  assert.equal(hung.asked.times, 0);
+  let looks = 0;
+  const looked = () => {
+    looks += 1;
+    return well.url;
+  };
+  new Watch({ quiet: 0 }, looked, fail).heard(0);
+  const seldom = new Watch({ quiet: 10 }, looked, fail);
+  seldom.heard(10);
+  context.mock.timers.tick(14_999);
+  assert.equal(looks, 0);
+  context.mock.timers.tick(1);
+  assert.equal(looks, 1);
   seldom.stop();
 });

@@ -17,7 +17,7 @@ pub enum Message {
     Beat(Beat),
     /// From a gateway to a node, right after a beat.
     Echo(Echo),
-    /// From a gateway to another.
+    /// From a gateway to another, and to name servers.
     Outlook(Outlook),
     /// From a gateway to a node.
     Probe(Probe),
@@ -74,7 +74,8 @@ pub struct Echoed {
     pub held: Duration,
 }
 
-/// What one gateway sees, sent to every other gateway each `BEAT_INTERVAL`. Nothing answers it but the other's own.
+/// What one gateway sees, sent to every other gateway and to every name server each `BEAT_INTERVAL`. Nothing answers it but another
+/// gateway's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outlook {
     /// Digest of the sorted names of the configured regions: bits mean the same only where it is the same.

@@ -124,10 +124,16 @@ async fn it_answers_over_udp_and_tcp_and_stops_when_told() {
         assert_eq!(ask(&mut stream, &question()).unwrap().len(), 2);
     })
     .await;
-    let mut metrics = String::new();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    encode(&mut metrics, &registry).unwrap();
-    assert!(metrics.contains("outlast_dns_answers_total{says=\"records\"} 5"), "{metrics}");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut metrics = String::new();
+        encode(&mut metrics, &registry).unwrap();
+        if metrics.contains("outlast_dns_answers_total{says=\"records\"} 5\n") {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     stop.send(true).unwrap();
     task.await.unwrap();
 }

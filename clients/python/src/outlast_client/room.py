@@ -31,12 +31,16 @@ class FallbackRoom(rtc.Room):
         super().__init__(loop)
         self._race = Race(stagger, patience, quiet, probe)
         self._door: Door | None = None
+        self._last: str | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
+        # Before any of the app's: one that connects anew finds the old door closed.
+        self.on("disconnected", self._ended)
 
     @property
     def server_url(self) -> str | None:
         """The server in use, or last used."""
-        return self._door.last if self._door is not None else None
+        return self._door.last if self._door is not None else self._last
 
     async def connect(
         self,
@@ -80,7 +84,18 @@ class FallbackRoom(rtc.Room):
         if door is not None:
             door.urls = list(servers.server_urls)
 
+    def _ended(self, *_: object) -> None:
+        door = self._leave_door()
+        if door is not None:
+            self._closing = asyncio.ensure_future(door.close())
+
     async def _close_door(self) -> None:
-        if self._door is not None:
-            await self._door.close()
-            self._door = None
+        door = self._leave_door()
+        if door is not None:
+            await door.close()
+
+    def _leave_door(self) -> Door | None:
+        door, self._door = self._door, None
+        if door is not None:
+            self._last = door.last
+        return door

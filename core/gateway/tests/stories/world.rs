@@ -488,20 +488,19 @@ impl World {
 
     /// A client wants to join a room, and is known to be near a region; the wish's number.
     pub(crate) fn join_near(&mut self, room: &str, region: &str) -> u64 {
-        self.asks += 1;
-        let (ask, client) = (AskId(self.asks), "someone".into());
-        self.waiting.insert(self.asks, room.to_owned());
-        let near = Some(region.into());
-        self.handle(Input::Ask { ask, room: room.into(), client, goal: Goal::Join, near });
-        ask.0
+        self.wish("someone", room, Goal::Join, Some(region))
     }
 
     /// `client` wants in; the wish's number.
     pub(crate) fn ask_as(&mut self, client: &str, room: &str, goal: Goal) -> u64 {
+        self.wish(client, room, goal, None)
+    }
+
+    fn wish(&mut self, client: &str, room: &str, goal: Goal, near: Option<&str>) -> u64 {
         self.asks += 1;
-        let (ask, client) = (AskId(self.asks), client.into());
         self.waiting.insert(self.asks, room.to_owned());
-        self.handle(Input::Ask { ask, room: room.into(), client, goal, near: None });
+        let (ask, near) = (AskId(self.asks), near.map(RegionName::from));
+        self.handle(Input::Ask { ask, room: room.into(), client: client.into(), goal, near });
         self.asks
     }
 

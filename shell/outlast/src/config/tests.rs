@@ -344,6 +344,84 @@ fn one_mistake_at_a_time() {
     assert!(surprises.is_empty(), "{surprises:#?}");
 }
 
+/// A name server alone, among others' gateways.
+const NAME_SERVER: &str = "region = \"eu\"
+roles = [\"dns\"]
+[cluster]
+secret = \"fedcba9876543210fedcba9876543210\"
+[dns]
+zone = \"api.example.net\"
+public = [\"203.0.113.53\"]
+[[peers]]
+role = \"gateway\"
+id = \"us-gw\"
+region = \"us\"
+beat = \"us:7890\"
+public = [\"198.51.100.7\"]
+";
+
+#[test]
+fn a_name_server_needs_no_keys_and_no_certificates() {
+    let settings = Folder::new().read(NAME_SERVER, &[]).expect("no mistake");
+    let dns = settings.dns.expect("a name server");
+    assert_eq!((dns.id.as_str(), dns.listen.len(), dns.ttl.as_secs()), ("dns-eu", 1, 5));
+    assert!(settings.gateway.is_none() && settings.node.is_none() && settings.keys.is_empty());
+}
+
+#[test]
+fn what_a_name_server_lacks_is_told() {
+    let folder = Folder::new();
+    folder.write("locations", "198.51.100.0/24 mars\n");
+    let rows = [
+        ("zone = \"api.example.net\"\n", "", "dns.zone: the name server has no zone"),
+        ("api.example.net", "net", "line 6: dns.zone: \"net.\" is not below a domain"),
+        ("api.example.net", "a b.net", "line 6: dns.zone: \"a b.net\" is no domain name"),
+        ("public = [\"203.0.113.53\"]\n", "", "dns.public: resolvers would not find"),
+        ("public = [\"198.51.100.7\"]\n", "", "line 8: peers[0].public: the peer has no public"),
+        ("region = \"us\"", "region = \"dns-eu.ns\"", "line 6: dns.zone: the name dns-eu.ns.api."),
+        (
+            "[dns]\n",
+            "[locate]\nfile = \"locations\"\n[dns]\n",
+            "line 6: locate.file: line 1: region",
+        ),
+        ("[dns]\n", "[locate]\nmmdb = \"none\"\n[dns]\n", "line 6: locate.mmdb: "),
+        (
+            "[dns]\n",
+            "[dns]\nlisten = [\"53\"]\n",
+            "line 6: dns.listen: \"53\" is no address and port",
+        ),
+        (
+            "[dns]\n",
+            "[dns]\nlisten = [\"0.0.0.0:7892\"]\n",
+            "line 6: dns.listen: 0.0.0.0:7892 is also",
+        ),
+        ("[dns]\n", "[dns]\nlisten = []\n", "line 6: dns.listen: the list is empty"),
+        (
+            "beat = \"us:7890\"",
+            "beat = \"us:7890\"\nurl = \"us\"",
+            "line 13: peers[0].url: \"us\" is no URL",
+        ),
+        (
+            "fedcba9876543210fedcba9876543210",
+            "short",
+            "line 4: cluster.secret: the secret is shorter",
+        ),
+    ];
+    for (from, to, expected) in rows {
+        let mistakes = folder.read(&NAME_SERVER.replacen(from, to, 1), &[]).err();
+        let mistakes = mistakes.unwrap_or_default();
+        let alone = mistakes.len() == 1;
+        assert!(alone && mistakes[0].starts_with(expected), "{expected}: {mistakes:#?}");
+    }
+    // Beside a gateway it hands out that one, too.
+    let both = GOOD.replace("roles =", "roles = [\"gateway\", \"dns\"] #");
+    let mistakes = folder.read(&both, &[]).expect_err("there are several");
+    assert!(
+        mistakes.iter().any(|mistake| mistake.starts_with("gateway.public: ")),
+        "{mistakes:#?}"
+    );
+}
+
 /// Rows whose one slip rightly breaks a second rule as well.
 fn breaks_two(to: &str) -> bool {
     ["advertize", "gatway", "user = "].iter().any(|slip| to.contains(slip))
