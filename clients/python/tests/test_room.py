@@ -21,8 +21,7 @@ async def test_the_door_is_closed_when_the_room_has_ended_by_itself() -> None:
     room.on("disconnected", lambda *_: seen.append(room.server_url))
     room.emit("disconnected", rtc.DisconnectReason.SERVER_SHUTDOWN)
     assert room._door is None and seen == ["ws://a"]
-    assert room._closing is not None
-    await room._closing
+    await room.disconnect()
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
 

@@ -71,11 +71,7 @@ const COUNTERS = [
 
 // What is told of a stream that stays silent: how far it came, and what plays it.
 function state(key, { counters }) {
-  const [publication] = [...(room?.remoteParticipants.values() ?? [])]
-    .flatMap((who) => [...who.trackPublications.values()].map((one) => [streamKey(who, one), one]))
-    .filter(([name]) => name === key)
-    .map(([, one]) => one);
-  const { mediaStreamTrack: source, attachedElements = [] } = publication?.track ?? {};
+  const { mediaStreamTrack: source, attachedElements = [] } = published(key)?.track ?? {};
   const element = attachedElements[0];
   return [
     `${counters.packetsReceived} packets, ${counters.packetsDiscarded} discarded`,
@@ -179,12 +175,16 @@ function listen() {
   );
 }
 
-function theirs(stream) {
+function published(stream) {
   const identity = stream.slice(0, stream.lastIndexOf('/'));
   const who = room.remoteParticipants.get(identity);
-  const found = [...(who?.trackPublications.values() ?? [])].find(
+  return [...(who?.trackPublications.values() ?? [])].find(
     (publication) => streamKey(who, publication) === stream,
   );
+}
+
+function theirs(stream) {
+  const found = published(stream);
   if (!found) throw new Error(`no publication ${stream}`);
   return found;
 }

@@ -85,17 +85,12 @@ class FallbackRoom(rtc.Room):
             door.urls = list(servers.server_urls)
 
     def _ended(self, *_: object) -> None:
-        door = self._leave_door()
-        if door is not None:
-            self._closing = asyncio.ensure_future(door.close())
+        if self._door is not None:
+            self._last = self._door.last
+            self._closing = asyncio.ensure_future(self._door.close())
+            self._door = None
 
     async def _close_door(self) -> None:
-        door = self._leave_door()
-        if door is not None:
-            await door.close()
-
-    def _leave_door(self) -> Door | None:
-        door, self._door = self._door, None
-        if door is not None:
-            self._last = door.last
-        return door
+        self._ended()
+        if self._closing is not None:
+            await self._closing

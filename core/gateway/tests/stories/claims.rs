@@ -96,15 +96,15 @@ fn a_new_room_is_near_its_first_client_and_others_follow() {
         world.run(20);
         world.went(ask).unwrap().0.to_owned()
     };
-    let far = world.join_near("a", "ap");
+    let far = world.wish("someone", "a", Goal::Join, Some("ap"));
     assert_eq!(goes(&mut world, far), "ap-1");
-    let next = world.join_near("a", "us");
+    let next = world.wish("someone", "a", Goal::Join, Some("us"));
     assert_eq!(goes(&mut world, next), "ap-1", "the room is there");
     // What is near takes no rooms, or is no region of ours: this gateway's own is next.
     world.node("ap-1").full = true;
     world.run(500);
     for (room, near) in [("b", "ap"), ("c", "mars")] {
-        let ask = world.join_near(room, near);
+        let ask = world.wish("someone", room, Goal::Join, Some(near));
         assert_eq!(goes(&mut world, ask), "eu-1");
     }
 }

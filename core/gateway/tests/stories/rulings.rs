@@ -20,7 +20,7 @@ fn rules(world: &mut World, node: &str, room: &str, generation: u64, permission:
 
 /// The permission that goes with somebody who comes to `room` now.
 fn carried(world: &mut World, client: &str, room: &str, goal: Goal) -> Option<u8> {
-    let ask = world.ask_as(client, room, goal);
+    let ask = world.wish(client, room, goal, None);
     let said = world.said.iter().rev().find_map(|(_, output)| match output {
         Output::Go { ask: of, ruling, .. } if of.0 == ask => Some(ruling.clone()),
         _ => None,

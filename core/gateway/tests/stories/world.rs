@@ -483,20 +483,11 @@ impl World {
 
     pub(crate) fn ask(&mut self, room: &str, goal: Goal) -> u64 {
         let client = format!("client {}", self.asks + 1);
-        self.ask_as(&client, room, goal)
+        self.wish(&client, room, goal, None)
     }
 
-    /// A client wants to join a room, and is known to be near a region; the wish's number.
-    pub(crate) fn join_near(&mut self, room: &str, region: &str) -> u64 {
-        self.wish("someone", room, Goal::Join, Some(region))
-    }
-
-    /// `client` wants in; the wish's number.
-    pub(crate) fn ask_as(&mut self, client: &str, room: &str, goal: Goal) -> u64 {
-        self.wish(client, room, goal, None)
-    }
-
-    fn wish(&mut self, client: &str, room: &str, goal: Goal, near: Option<&str>) -> u64 {
+    /// `client` wants in, and is known to be near a region or not; the wish's number.
+    pub(crate) fn wish(&mut self, client: &str, room: &str, goal: Goal, near: Option<&str>) -> u64 {
         self.asks += 1;
         self.waiting.insert(self.asks, room.to_owned());
         let (ask, near) = (AskId(self.asks), near.map(RegionName::from));
@@ -599,6 +590,4 @@ impl World {
         });
         steered.collect()
     }
-
-    // The directory.
 }

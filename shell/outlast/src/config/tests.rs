@@ -331,10 +331,15 @@ const ROWS: &[(&str, &str, &str)] = &[
 fn one_mistake_at_a_time() {
     let folder = Folder::new();
     assert!(folder.read(GOOD, &[]).is_ok(), "{:?}", folder.read(GOOD, &[]).err());
+    one_at_a_time(&folder, GOOD, ROWS);
+}
+
+/// Makes each change alone: it is told as expected, and nothing else is.
+fn one_at_a_time(folder: &Folder, good: &str, rows: &[(&str, &str, &str)]) {
     let mut surprises = Vec::new();
-    for (from, to, expected) in ROWS {
-        assert!(GOOD.contains(from), "the row changes nothing: {from}");
-        let mistakes = folder.read(&GOOD.replacen(from, to, 1), &[]).err().unwrap_or_default();
+    for (from, to, expected) in rows {
+        assert!(good.contains(from), "the row changes nothing: {from}");
+        let mistakes = folder.read(&good.replacen(from, to, 1), &[]).err().unwrap_or_default();
         let found = mistakes.iter().any(|mistake| mistake.starts_with(expected));
         let alone = mistakes.len() == 1 || expected.contains("not TOML") || breaks_two(to);
         if !found || !alone {
@@ -407,12 +412,7 @@ fn what_a_name_server_lacks_is_told() {
             "line 4: cluster.secret: the secret is shorter",
         ),
     ];
-    for (from, to, expected) in rows {
-        let mistakes = folder.read(&NAME_SERVER.replacen(from, to, 1), &[]).err();
-        let mistakes = mistakes.unwrap_or_default();
-        let alone = mistakes.len() == 1;
-        assert!(alone && mistakes[0].starts_with(expected), "{expected}: {mistakes:#?}");
-    }
+    one_at_a_time(&folder, NAME_SERVER, &rows);
     // Beside a gateway it hands out that one, too.
     let both = GOOD.replace("roles =", "roles = [\"gateway\", \"dns\"] #");
     let mistakes = folder.read(&both, &[]).expect_err("there are several");
